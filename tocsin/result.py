@@ -1,0 +1,115 @@
+"""The object that a scoring returns and prints: one JSON object, the same from CLI, Python, HTTP and batch."""
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+Hazard = Literal["flood", "landslide", "volcano"]
+Status = Literal["ok", "empty", "partial"]
+ProductName = Literal[
+    "class", "probability", "polygons", "quicklook", "item", "exclusion", "density", "mask", "geopackage"
+]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Area = Annotated[float, Field(ge=0, description="true area, km2")]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SceneFacts(_Part):
+    """What was scored."""
+
+    id: str = Field(description="file stem of the scene; product names start with it")
+    crs: str = Field(description="authority code such as EPSG:32630, else WKT")
+    shape: tuple[int, int] = Field(description="rows and columns, pixels")
+    bounds: tuple[float, float, float, float] = Field(description="left, bottom, right, top in units of `crs`")
+    valid_fraction: Fraction | None = Field(description="share of pixels with a result; null when not scored")
+    acquired: AwareDatetime | None = Field(description="UTC time of the (post-event) acquisition; null when unknown")
+
+
+class FloodSummary(_Part):
+    """Equal-area figures of a flood map."""
+
+    observed_km2: Area
+    water_km2: Area
+    flood_km2: Area | None = Field(description="null without pre-event scene or reference water")
+    permanent_km2: Area | None = Field(description="null without pre-event scene or reference water")
+    polygons: int = Field(ge=0)
+
+
+class ScoringPlan(_Part):
+    """Summary of a dry run: what a run would do. Nothing is written, so `products` is empty."""
+
+    windows: int = Field(ge=1, description="windows that cover the scene, each of `chip_px` squared")
+    windows_to_run: int = Field(ge=0, description="of these, windows with a valid pixel inside the area of interest")
+    chip_px: int = Field(ge=1)
+    overlap_px: int = Field(ge=0)
+    expected_peak_bytes: int = Field(ge=0, description="estimate of the peak resident memory of a run")
+    bytes_to_write: int = Field(ge=0, description="upper estimate: rasters before compression")
+
+
+class NothingYet(_Part):
+    """Summary of an interrupted run: it has none."""
+
+
+Summary = FloodSummary | ScoringPlan | NothingYet
+
+
+class ResultWarning(_Part):
+    """Something a reader of the product must know, which did not stop the run."""
+
+    code: str = Field(pattern="^[a-z][a-z0-9_]*$")
+    message: str
+
+
+class InputFile(_Part):
+    """One file that was read."""
+
+    href: str
+    sha256: Sha256 | None = Field(description="null in a dry run, which reads no whole file")
+
+
+class Resampled(_Part):
+    """Pixel sizes before and after resampling to the model's grid, metres (x, y)."""
+
+    from_m: tuple[float, float]
+    to_m: tuple[float, float]
+
+
+class Provenance(_Part):
+    """What really ran."""
+
+    model: str
+    version: str
+    sha256: Sha256 = Field(description="of the graph that ran")
+    precision: str
+    runtime: str
+    device: str
+    threshold: Fraction
+    tocsin: str = Field(description="version of this package")
+    inputs: tuple[InputFile, ...]
+    resampled: Resampled | None
+    started: AwareDatetime
+    seconds: float = Field(ge=0)
+
+
+class Result(_Part):
+    """Outcome of one scene.
+
+    ``status`` is ``ok``, ``empty`` (no valid pixel: rasters all no data) or ``partial`` (interrupted). A dry run is ``ok`` with no
+    product and a `ScoringPlan` as its summary.
+    """
+
+    hazard: Hazard
+    status: Status
+    scene: SceneFacts
+    products: dict[ProductName, str] = Field(description="paths of what was written")
+    summary: Summary
+    warnings: tuple[ResultWarning, ...] = ()
+    provenance: Provenance
+
+    def to_json(self, indent: int | None = None) -> str:
+        """Return the JSON object of the contract, times in UTC with a Z."""
+        return self.model_dump_json(indent=indent)
