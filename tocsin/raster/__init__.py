@@ -1,0 +1,30 @@
+"""The only package that opens rasters: hostile-file checks, one rule of validity, alignment, COG writing."""
+
+from tocsin.raster.acquired import Acquired, acquired
+from tocsin.raster.aligned import Aligned, Method, align
+from tocsin.raster.backscatter import Backscatter, Units, open_backscatter
+from tocsin.raster.opening import Raster, open_raster
+from tocsin.raster.rasterised import Rasterised, rasterise
+from tocsin.raster.source import BandArray, ClosingSource, Limits, Source
+from tocsin.raster.writer import RasterSpec, RasterWriter
+
+__all__ = [
+    "Acquired",
+    "Aligned",
+    "Backscatter",
+    "BandArray",
+    "ClosingSource",
+    "Limits",
+    "Method",
+    "Raster",
+    "RasterSpec",
+    "RasterWriter",
+    "Rasterised",
+    "Source",
+    "Units",
+    "acquired",
+    "align",
+    "open_backscatter",
+    "open_raster",
+    "rasterise",
+]
