@@ -1,11 +1,14 @@
 """The manifest: what export writes beside each graph and everything else trusts.
 
-One `manifest.json` a model. It states what a caller must know before sending a single pixel (inputs, units, chip, ground
-sampling distance), what the numbers that come back mean (outputs, threshold, calibration), how good they were (metrics,
-each beside a baseline) and what exactly is run (artifacts with sha256 and parity). `ModelFacts` is the part known before
-a graph exists; export also writes it into the graph's `metadata_props`, so that a file opened alone explains itself.
+One `manifest.json` a model. It states what a caller must know before sending a single pixel (inputs, units, chip,
+ground sampling distance), what the numbers that come back mean (outputs, threshold, calibration), how good they were
+(metrics, each beside a baseline) and what exactly is run (artifacts with sha256 and parity). `ModelFacts` is the part
+known before a graph exists; export also writes it into the graph's `metadata_props`, so that a file opened alone
+explains itself.
 """
 
+import json
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
@@ -130,9 +133,10 @@ class ParityRow(Record):
     """One comparison of an artifact with its reference on the same chips."""
 
     case: Text = Field(description="Name of the chips: real or simulated, holes, sizes")
-    shape: tuple[Annotated[int, Field(ge=1)], ...] = Field(description="Shape of the main input, batch included")
+    output: Name = Field(description="Output of the graph that was compared")
+    shape: tuple[Annotated[int, Field(ge=1)], ...] = Field(description="Shape of the output, batch included")
     valid_pixels: int = Field(ge=0, description="Pixels (or values) with an answer, over the whole batch")
-    max_difference: float = Field(ge=0, le=1, description="Largest difference of probability at a valid pixel")
+    max_difference: float = Field(ge=0, description="Largest difference at a valid pixel, in the output's unit")
     flipped_pixels: int = Field(ge=0, description="Pixels on the other side of the decision threshold")
     same_nan: bool = Field(description="NaN in exactly the same places")
 
@@ -141,13 +145,13 @@ class Parity(Record):
     """An artifact's figures against its reference, and the limits that it had to keep."""
 
     reference: Text = Field(description="What it was compared with, for example 'torch' or 'fp32'")
-    limit_difference: float = Field(gt=0, le=1, description="Largest difference of probability allowed")
+    limit_difference: float = Field(gt=0, description="Largest difference allowed, in the output's unit")
     limit_flipped: float = Field(ge=0, le=1, description="Largest share of flipped valid pixels allowed")
     rows: tuple[ParityRow, ...] = Field(min_length=1, description="One row per case")
 
     @property
     def max_difference(self) -> float:
-        """Largest difference of probability over all cases."""
+        """Largest difference over all cases, in the output's unit."""
         return max(row.max_difference for row in self.rows)
 
     @property
@@ -212,6 +216,25 @@ class ModelFacts(Record):
         if not 0 < low <= high:
             raise ValueError(f"gsd_m {self.gsd_m} has to be 0 < smallest <= largest")
         return self
+
+    def to_metadata(self) -> dict[str, str]:
+        """Return the facts as the string pairs of a graph's `metadata_props`: texts as they are, the rest as JSON."""
+        facts = self.model_dump(mode="json")
+        return {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> Self:
+        """Return the facts that `to_metadata` wrote.
+
+        Raises
+        ------
+        ValueError
+            When a value is no JSON, or the facts are incomplete (pydantic's error is one, too).
+        """
+        texts = {name for name, field in cls.model_fields.items() if field.annotation in {str, Hazard}}
+        return cls.model_validate(
+            {key: value if key in texts else json.loads(value) for key, value in metadata.items()}
+        )
 
 
 class Manifest(ModelFacts):

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-import tocsin
 from tocsin.errors import ModelInvalidError, ModelUnknownError
 from tocsin.manifest import Artifact, FileRecord, Manifest, Precision
 
@@ -66,7 +65,7 @@ def find_repository(path: str | Path | None = None) -> Path:
         When that folder does not exist.
     """
     environment = os.environ.get(ENVIRONMENT)
-    shipped = Path(tocsin.__file__).resolve().parent.parent / "model_repository"
+    shipped = Path(__file__).resolve().parent.parent / "model_repository"
     if path is not None:
         found, origin = Path(path), "--model-repository"
     elif environment:
@@ -160,11 +159,15 @@ def _folder(name: str, repository: Path) -> Path:
 
 def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
-    size = path.stat().st_size
-    if size > MANIFEST_BYTES:
-        raise _invalid(f"{path} of {size} bytes", f"a manifest of at most {MANIFEST_BYTES} bytes")
     try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
+        with path.open("rb") as file:
+            text = file.read(MANIFEST_BYTES + 1)
+    except OSError as error:
+        raise _invalid(f"{path}, which cannot be read ({error.strerror})", "a readable manifest") from error
+    if len(text) > MANIFEST_BYTES:
+        raise _invalid(f"{path} of {path.stat().st_size} bytes", f"a manifest of at most {MANIFEST_BYTES} bytes")
+    try:
+        manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"

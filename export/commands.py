@@ -1,0 +1,126 @@
+"""`tocsin export`: all steps in one go, and each step alone."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tocsin.cli.output import emit, table
+from tocsin.errors import ModelInvalidError, ProductExistsError, UsageError
+
+if TYPE_CHECKING:
+    from tocsin.manifest import Manifest, Parity
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Turn a checkpoint into a model that can be run.")
+
+Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint (.safetensors) written by tocsin train.")]
+Json = Annotated[bool, typer.Option("--json", envvar="TOCSIN_JSON", help="Print one JSON object and nothing else.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", envvar="TOCSIN_OVERWRITE", help="Replace what exists.")]
+Repository = Annotated[
+    Path | None,
+    typer.Option(
+        "--model-repository",
+        envvar="TOCSIN_MODEL_REPOSITORY",
+        help="Folder of models to write into; by default the one that scoring reads.",
+    ),
+]
+
+
+@app.command("model")
+def model(
+    checkpoint: Checkpoint, model_repository: Repository = None, overwrite: Overwrite = False, as_json: Json = False
+) -> None:
+    """Run every step: graph, parity, repository. Nothing is written when a figure is over its limit."""
+    from export.model import export_model
+    from tocsin.repository import find_repository
+
+    repository = model_repository or find_repository()
+    manifest = export_model(checkpoint, repository, data_folder(), overwrite=overwrite)
+    emit(manifest, as_json=as_json, text=_described(manifest, repository))
+
+
+@app.command("graph")
+def graph(
+    checkpoint: Checkpoint,
+    out: Annotated[Path, typer.Option("--out", "-o", help="ONNX file to write.")],
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Write the graph alone; it is not compared with anything: `tocsin export parity` does that."""
+    from export.graph import to_onnx
+    from export.model import prepare
+
+    if out.exists() and not overwrite:
+        raise ProductExistsError(f"{out}, which exists", "a file name that is free", "pass --overwrite to replace it")
+    prepared = prepare(checkpoint)
+    content = to_onnx(prepared.module, prepared.facts)
+    aside = out.with_name(f".{out.name}.part")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_bytes(content)
+        aside.replace(out)
+    finally:
+        aside.unlink(missing_ok=True)
+    emit({"graph": str(out), "bytes": len(content)}, as_json=as_json, text=f"{out}: {len(content)} bytes")
+
+
+@app.command("parity")
+def parity(
+    checkpoint: Checkpoint,
+    graph_file: Annotated[Path, typer.Argument(metavar="GRAPH", help="ONNX file to compare with the checkpoint.")],
+    as_json: Json = False,
+) -> None:
+    """Compare a graph with its checkpoint on simulated chips, and on real ones where TOCSIN_DATA names them."""
+    from export.model import parity_of, prepare
+
+    if not graph_file.is_file():
+        raise ModelInvalidError(f"{graph_file}, which is no file", "an ONNX graph", "write it with tocsin export graph")
+    figures = parity_of(graph_file.read_bytes(), prepare(checkpoint), data_folder())
+    emit(figures, as_json=as_json, text=parity_table(figures))
+
+
+def data_folder() -> Path | None:
+    """Return the folder of the data sets that TOCSIN_DATA names, or None when it is not set.
+
+    Raises
+    ------
+    UsageError
+        When it is set, and is no folder.
+    """
+    named = os.environ.get("TOCSIN_DATA")
+    if not named:
+        return None
+    if not Path(named).is_dir():
+        raise UsageError(f"TOCSIN_DATA={named}, which is no folder", "the folder of the data sets", "mend or unset it")
+    return Path(named)
+
+
+def parity_table(figures: "Parity") -> str:
+    """Return the figures of every case as text, with the limits below."""
+    rows = [
+        (
+            row.case,
+            " x ".join(map(str, row.shape)),
+            str(row.valid_pixels),
+            f"{row.max_difference:.2g}",
+            str(row.flipped_pixels),
+            "same" if row.same_nan else "MOVED",
+        )
+        for row in figures.rows
+    ]
+    limits = (
+        f"largest difference {figures.max_difference:.2g} (limit {figures.limit_difference:.2g}), "
+        f"flipped {figures.flipped_fraction:.4%} (limit {figures.limit_flipped:.4%}), against {figures.reference}"
+    )
+    return table(("case", "shape", "valid", "difference", "flipped", "NaN"), rows) + "\n" + limits
+
+
+def _described(manifest: "Manifest", repository: Path) -> str:
+    lines = [f"{manifest.name} {manifest.version} written to {repository / manifest.name}"]
+    for artifact in manifest.artifacts:
+        lines += [f"{artifact.path} {artifact.precision} {artifact.bytes} bytes", f"sha256 {artifact.sha256}"]
+        lines.append(parity_table(artifact.parity))
+    if not any(row.case.startswith("real") for artifact in manifest.artifacts for row in artifact.parity.rows):
+        lines.append("parity was measured on simulated chips only: set TOCSIN_DATA to add real ones")
+    return "\n".join(lines)

@@ -1,0 +1,135 @@
+"""Step 3: a model's folder in Triton's layout, written aside and renamed: whole, or not there.
+
+::
+
+    NAME/config.pbtxt
+    NAME/manifest.json
+    NAME/1/model.onnx
+"""
+
+import hashlib
+import secrets
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tocsin.errors import ProductExistsError
+from tocsin.manifest import Artifact, FileRecord, Manifest, ModelFacts, Parity, Precision, TensorSpec
+from tocsin.repository import MANIFEST
+
+VERSION_FOLDER: Final = "1"
+"""Triton's version folder; the semantic version is in the manifest."""
+
+GRAPH_FILES: Final[dict[Precision, str]] = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
+CONFIG: Final = "config.pbtxt"
+MAX_BATCH: Final = 8
+QUEUE_DELAY_US: Final = 2000
+"""How long a server may hold a request to fill a batch, microseconds: little beside the time of one chip on a CPU."""
+
+
+@dataclass(frozen=True)
+class GraphFile:
+    """One graph that passed its gate."""
+
+    precision: Precision
+    content: bytes
+    opset: int
+    parity: Parity
+
+
+def write(repository: Path, facts: ModelFacts, graphs: Sequence[GraphFile], *, overwrite: bool = False) -> Manifest:
+    """Write the model's folder and return its manifest.
+
+    Parameters
+    ----------
+    repository
+        Folder of models; made when missing.
+    facts
+        The manifest's facts.
+    graphs
+        One file per precision, the default first.
+    overwrite
+        Whether a model of that name is replaced.
+
+    Raises
+    ------
+    ProductExistsError
+        When it exists and `overwrite` is False.
+    """
+    refuse_existing(repository, facts.name, overwrite=overwrite)
+    repository.mkdir(parents=True, exist_ok=True)
+    # Names with a dot in front are models to neither tocsin nor Triton's explicit control.
+    aside = repository / f".tocsin-{secrets.token_hex(4)}.part"
+    try:
+        (aside / VERSION_FOLDER).mkdir(parents=True)
+        config = config_pbtxt(facts).encode()
+        (aside / CONFIG).write_bytes(config)
+        artifacts = []
+        for graph in graphs:
+            path = f"{VERSION_FOLDER}/{GRAPH_FILES[graph.precision]}"
+            (aside / path).write_bytes(graph.content)
+            record = _record(path, graph.content)
+            artifacts.append(
+                Artifact(**record.model_dump(), precision=graph.precision, opset=graph.opset, parity=graph.parity)
+            )
+        manifest = Manifest(
+            **{name: getattr(facts, name) for name in ModelFacts.model_fields},
+            artifacts=tuple(artifacts),
+            files=(_record(CONFIG, config),),
+        )
+        (aside / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        _put(aside, repository / facts.name)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return manifest
+
+
+def refuse_existing(repository: Path, name: str, *, overwrite: bool) -> None:
+    """Raise ProductExistsError when `repository` holds a model `name` and `overwrite` is False."""
+    if not overwrite and (repository / name).exists():
+        raise ProductExistsError(
+            f"model {name!r}, which exists in {repository}", "a name that is free", "pass --overwrite to replace it"
+        )
+
+
+def config_pbtxt(facts: ModelFacts) -> str:
+    """Return Triton's model configuration: protocol buffer text of `inference.ModelConfig`."""
+    return (
+        f'name: "{facts.name}"\n'
+        'backend: "onnxruntime"\n'
+        f'default_model_filename: "{GRAPH_FILES["fp32"]}"\n'
+        f"max_batch_size: {MAX_BATCH}\n"
+        f"input [\n{_tensors(facts.inputs)}\n]\n"
+        f"output [\n{_tensors(facts.outputs)}\n]\n"
+        f"dynamic_batching {{\n  max_queue_delay_microseconds: {QUEUE_DELAY_US}\n}}\n"
+    )
+
+
+def _tensors(specs: Sequence[TensorSpec]) -> str:
+    blocks = (
+        f'  {{\n    name: "{spec.name}"\n    data_type: TYPE_FP32\n'
+        f"    dims: [ {', '.join(map(str, spec.shape))} ]\n  }}"
+        for spec in specs
+    )
+    return ",\n".join(blocks)
+
+
+def _record(path: str, content: bytes) -> FileRecord:
+    return FileRecord(path=path, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+
+
+def _put(aside: Path, target: Path) -> None:
+    """Rename `aside` to `target`; what was there goes away only once its successor is in place."""
+    old = aside.with_name(f"{aside.name}-old")
+    replaced = target.exists()
+    if replaced:
+        target.replace(old)
+    try:
+        aside.replace(target)
+    except OSError:
+        if replaced:
+            old.replace(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
