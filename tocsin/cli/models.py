@@ -1,0 +1,95 @@
+"""`tocsin models`: what is in the repository."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tocsin.cli.options import Json, ModelRepository, Quiet
+from tocsin.cli.output import emit, set_up_logging, table
+from tocsin.manifest import MetricRow
+
+
+def models(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One model in full.")] = None,
+    model_repository: ModelRepository = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """List the models that can be run, or describe one."""
+    set_up_logging(quiet=quiet)
+    if name is None:
+        _list(model_repository, as_json=json)
+    else:
+        _describe(name, model_repository, as_json=json)
+
+
+def _list(repository: Path | None, *, as_json: bool) -> None:
+    from tocsin.repository import find_repository, list_models, read_manifest
+
+    folder = find_repository(repository)
+    manifests = [read_manifest(each, folder) for each in list_models(folder)]
+    payload = {
+        "repository": str(folder),
+        "models": [
+            {
+                "name": each.name,
+                "hazard": each.hazard,
+                "version": each.version,
+                "architecture": each.architecture.name,
+                "precisions": list(each.precisions),
+                "threshold": each.threshold,
+                "licence": each.licence,
+                "metrics": [row.model_dump(mode="json") for row in each.metrics],
+            }
+            for each in manifests
+        ],
+    }
+    rows = [
+        (
+            each.name,
+            each.version,
+            each.hazard,
+            ",".join(each.precisions),
+            each.architecture.name,
+            _best(each.metrics[0]),
+        )
+        for each in manifests
+    ]
+    head = ("NAME", "VERSION", "HAZARD", "PRECISIONS", "NETWORK", "FIRST METRIC")
+    text = table(head, rows) if rows else "no model"
+    emit(payload, as_json=as_json, text=f"{text}\nin {folder}")
+
+
+def _describe(name: str, repository: Path | None, *, as_json: bool) -> None:
+    from tocsin.repository import read_manifest
+
+    manifest = read_manifest(name, repository)
+    metrics = [
+        (
+            row.dataset,
+            row.split,
+            row.metric,
+            f"{row.value:.3f}",
+            f"{row.baseline_value:.3f} {row.baseline_name}",
+            str(row.n),
+        )
+        for row in manifest.metrics
+    ]
+    lines = [
+        f"{manifest.name} {manifest.version} ({manifest.hazard}): {manifest.description}",
+        f"network     {manifest.architecture.name}, {manifest.architecture.parameters:,} parameters",
+        *(f"input       {spec.name}: {', '.join(spec.bands)} [{spec.unit}]" for spec in manifest.inputs),
+        *(f"output      {spec.name}: {', '.join(spec.bands)} [{spec.unit}]" for spec in manifest.outputs),
+        f"chip        {manifest.chip_px} px; runs as it is at {manifest.gsd_m[0]:g}-{manifest.gsd_m[1]:g} m",
+        f"threshold   {manifest.threshold:g}",
+        *(f"graph       {row.precision}: {row.path}, {row.bytes / 2**20:.1f} MiB" for row in manifest.artifacts),
+        f"licence     {manifest.licence}; {manifest.attribution}",
+        "",
+        table(("DATA SET", "SPLIT", "METRIC", "VALUE", "BASELINE", "N"), metrics),
+    ]
+    emit(manifest, as_json=as_json, text="\n".join(lines))
+
+
+def _best(row: MetricRow) -> str:
+    return f"{row.metric} {row.value:.3f} ({row.baseline_name} {row.baseline_value:.3f})"

@@ -1,0 +1,240 @@
+"""How right a flood map is: intersection over union of water, beside a threshold that needs no model.
+
+Conventions, the same wherever a figure is printed: pixels labelled -1 and pixels without data in a band of the scene
+are left out; *pooled* adds intersections and unions over all chips before dividing; *per chip* is the mean over chips
+whose label holds water; chips without water have no IoU of their own and are reported by the share called water by
+mistake (their false water still counts in the pooled union).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from tocsin.errors import NotCoveringError, UsageError
+from tocsin.grid import Window
+
+UNLABELLED = -1
+"""Label of a pixel that nobody judged."""
+
+OTSU_BINS = 256
+SCENE_SUFFIX = "_S1Hand.tif"
+LABEL_SUFFIX = "_LabelHand.tif"
+
+CONVENTIONS = (
+    "IoU of water; label -1 and pixels without data left out; pooled over pixels; "
+    "per chip: mean over chips with water; chips without water apart"
+)
+
+
+class Record(BaseModel):
+    """A part of a report."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class WaterCounts(Record):
+    """Judged pixels of one map against one label, or of many added up."""
+
+    both: int = Field(ge=0, description="water in map and label, pixels")
+    either: int = Field(ge=0, description="water in map or label, pixels")
+    labelled: int = Field(ge=0, description="water in the label, pixels")
+    judged: int = Field(ge=0, description="pixels with a label and data")
+
+    @property
+    def iou(self) -> float | None:
+        """Intersection over union, 0-1; None when neither map nor label holds water."""
+        return self.both / self.either if self.either else None
+
+
+class ChipReport(Record):
+    """One chip."""
+
+    id: str = Field(description="path of the scene relative to the data folder")
+    counts: WaterCounts
+    otsu: WaterCounts
+    iou: float | None = Field(description="None when the label holds no water")
+    otsu_iou: float | None = Field(description="None when the label holds no water")
+
+
+class FloodReport(Record):
+    """Every chip and what they add up to."""
+
+    hazard: str = "flood"
+    conventions: str = CONVENTIONS
+    chips: tuple[ChipReport, ...]
+    pooled_iou: float | None
+    otsu_pooled_iou: float | None
+    mean_chip_iou: float | None = Field(description="mean over chips whose label holds water")
+    otsu_mean_chip_iou: float | None
+    dry_chips: int = Field(ge=0, description="chips whose label holds no water")
+    dry_false_water: float | None = Field(description="share of the judged pixels of dry chips that is called water")
+    otsu_dry_false_water: float | None
+
+
+@dataclass(frozen=True)
+class ChipPaths:
+    """Files of one chip."""
+
+    id: str
+    scene: Path
+    label: Path
+
+
+def otsu_threshold(values: npt.NDArray[np.float32]) -> float:
+    """Return the value that splits a histogram best in two (Otsu 1979, equation 12).
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        float32, any shape and unit; NaN is left out.
+
+    Returns
+    -------
+    float
+        Centre of the bin with the largest variance between classes, unit of `values`; NaN without a finite value.
+    """
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return float("nan")
+    counts, edges = np.histogram(finite, OTSU_BINS)
+    centres = (edges[1:] + edges[:-1]) / 2
+    weight, moment = np.cumsum(counts), np.cumsum(counts * centres)
+    total, mean = weight[-1], moment[-1] / weight[-1]
+    between = (mean * weight - moment) ** 2 / np.maximum(weight * (total - weight), 1)
+    return float(centres[np.argmax(between)])
+
+
+def count_water(
+    water: npt.NDArray[np.bool_], label: npt.NDArray[np.int16], valid: npt.NDArray[np.bool_]
+) -> WaterCounts:
+    """Count agreement of a water map with a label.
+
+    Parameters
+    ----------
+    water : numpy.ndarray
+        bool [row, col]: the map says water.
+    label : numpy.ndarray
+        int16 [row, col]: 1 water, 0 none, -1 not judged.
+    valid : numpy.ndarray
+        bool [row, col]: the scene has data.
+    """
+    judged = valid & (label != UNLABELLED)
+    truth = label == 1
+    return WaterCounts(
+        both=int((water & truth & judged).sum()),
+        either=int(((water | truth) & judged).sum()),
+        labelled=int((truth & judged).sum()),
+        judged=int(judged.sum()),
+    )
+
+
+def add_counts(counts: Sequence[WaterCounts]) -> WaterCounts:
+    """Add up counts, for pooled figures."""
+    return WaterCounts(
+        both=sum(each.both for each in counts),
+        either=sum(each.either for each in counts),
+        labelled=sum(each.labelled for each in counts),
+        judged=sum(each.judged for each in counts),
+    )
+
+
+def report_chip(identifier: str, counts: WaterCounts, otsu: WaterCounts) -> ChipReport:
+    """Return the report of one chip."""
+    has_water = counts.labelled > 0
+    return ChipReport(
+        id=identifier,
+        counts=counts,
+        otsu=otsu,
+        iou=counts.iou if has_water else None,
+        otsu_iou=otsu.iou if has_water else None,
+    )
+
+
+def report_flood(chips: Sequence[ChipReport]) -> FloodReport:
+    """Return the figures that chips add up to."""
+    dry = [chip for chip in chips if chip.counts.labelled == 0]
+    return FloodReport(
+        chips=tuple(chips),
+        pooled_iou=add_counts([chip.counts for chip in chips]).iou,
+        otsu_pooled_iou=add_counts([chip.otsu for chip in chips]).iou,
+        mean_chip_iou=_mean([chip.iou for chip in chips if chip.iou is not None]),
+        otsu_mean_chip_iou=_mean([chip.otsu_iou for chip in chips if chip.otsu_iou is not None]),
+        dry_chips=len(dry),
+        dry_false_water=_share([chip.counts for chip in dry]),
+        otsu_dry_false_water=_share([chip.otsu for chip in dry]),
+    )
+
+
+def find_chips(folder: Path) -> list[ChipPaths]:
+    """Return the chips below `folder`: every ``S1Hand/*_S1Hand.tif`` that has its ``LabelHand/*_LabelHand.tif``.
+
+    Raises
+    ------
+    UsageError
+        There is none, or a scene has no label.
+    """
+    scenes = sorted(folder.rglob(f"S1Hand/*{SCENE_SUFFIX}"))
+    if not scenes:
+        raise UsageError(f"--data {folder}", f"a folder with S1Hand/*{SCENE_SUFFIX}", "name the folder above S1Hand")
+    chips = []
+    for scene in scenes:
+        label = scene.parent.parent / "LabelHand" / scene.name.replace(SCENE_SUFFIX, LABEL_SUFFIX)
+        if not label.is_file():
+            raise UsageError(f"{scene} without {label}", "a label for every scene", "add the label or remove the scene")
+        chips.append(ChipPaths(scene.relative_to(folder).as_posix(), scene, label))
+    return chips
+
+
+def judge_chip(chip: ChipPaths, class_raster: Path, water_codes: Sequence[int]) -> ChipReport:
+    """Compare one class raster, and Otsu's threshold on VH, with the chip's label.
+
+    Parameters
+    ----------
+    chip : ChipPaths
+        Scene (VV and VH, dB) and label.
+    class_raster : Path
+        Classes on the scene's grid.
+    water_codes : sequence of int
+        Classes that mean water.
+
+    Raises
+    ------
+    NotCoveringError
+        Label or class raster do not have the scene's shape.
+    """
+    from tocsin.raster import open_backscatter, open_raster
+
+    with open_backscatter(str(chip.scene), "db") as source:
+        backscatter_db = source.read(_whole(source.grid.shape))
+    with open_raster(str(class_raster)) as source:
+        classes = source.read(_whole(source.grid.shape))[0]
+    with open_raster(str(chip.label)) as source:
+        label = np.nan_to_num(source.read(_whole(source.grid.shape))[0], nan=UNLABELLED).astype(np.int16)
+    if not label.shape == classes.shape == backscatter_db.shape[1:]:
+        given = f"label {label.shape}, classes {classes.shape}, scene {backscatter_db.shape[1:]} of {chip.id}"
+        raise NotCoveringError(given, "one shape", "check the data set")
+    valid = np.isfinite(backscatter_db).all(axis=0)
+    vh_db = backscatter_db[1]
+    darker = vh_db < otsu_threshold(vh_db)
+    return report_chip(
+        chip.id,
+        count_water(np.isin(classes, water_codes), label, valid),
+        count_water(darker, label, valid),
+    )
+
+
+def _whole(shape: tuple[int, int]) -> Window:
+    return Window(0, 0, *shape)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def _share(counts: Sequence[WaterCounts]) -> float | None:
+    total = add_counts(counts)
+    return total.either / total.judged if total.judged else None
