@@ -22,7 +22,7 @@ SENTINEL_NOTICE: Final = "Contains modified Copernicus Sentinel data."
 
 DESCRIPTION: Final = (
     "Probability of open water from one Sentinel-1 acquisition (VV and VH backscatter, dB, about 10 m). It does not "
-    "see water under closed forest or between buildings, and may take wet sand, runways or radar shadow for calm water: "
+    "see water under closed forest or between buildings, and may take wet sand, runways or shadow for calm water: "
     "give a DEM and an exclusion layer."
 )
 

@@ -1,0 +1,1 @@
+"""Networks, data sets and tasks: torch lives here and in `export` only."""
