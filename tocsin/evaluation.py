@@ -6,9 +6,12 @@ whose label holds water; chips without water have no IoU of their own and are re
 mistake (their false water still counts in the pooled union).
 """
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tocsin.errors import NotCoveringError, UsageError
 from tocsin.grid import Window
+from tocsin.hazards.flood import WATER_CLASSES
+from tocsin.raster import open_backscatter, open_raster
+
+if TYPE_CHECKING:
+    from tocsin.scoring import ScoringOptions
 
 UNLABELLED = -1
 """Label of a pixel that nobody judged."""
@@ -58,6 +66,7 @@ class ChipReport(Record):
     otsu: WaterCounts
     iou: float | None = Field(description="None when the label holds no water")
     otsu_iou: float | None = Field(description="None when the label holds no water")
+    water_share: float = Field(ge=0, le=1, description="share of the pixels with data that the map calls water")
 
 
 class FloodReport(Record):
@@ -142,8 +151,8 @@ def add_counts(counts: Sequence[WaterCounts]) -> WaterCounts:
     )
 
 
-def report_chip(identifier: str, counts: WaterCounts, otsu: WaterCounts) -> ChipReport:
-    """Return the report of one chip."""
+def report_chip(identifier: str, counts: WaterCounts, otsu: WaterCounts, water_share: float) -> ChipReport:
+    """Return the report of one chip; `water_share` is 0-1 of the pixels with data."""
     has_water = counts.labelled > 0
     return ChipReport(
         id=identifier,
@@ -151,6 +160,7 @@ def report_chip(identifier: str, counts: WaterCounts, otsu: WaterCounts) -> Chip
         otsu=otsu,
         iou=counts.iou if has_water else None,
         otsu_iou=otsu.iou if has_water else None,
+        water_share=water_share,
     )
 
 
@@ -189,46 +199,66 @@ def find_chips(folder: Path) -> list[ChipPaths]:
     return chips
 
 
-def judge_chip(chip: ChipPaths, class_raster: Path, water_codes: Sequence[int]) -> ChipReport:
-    """Compare one class raster, and Otsu's threshold on VH, with the chip's label.
+def evaluate_flood(folder: Path, options: "ScoringOptions", on_chip: Callable[[str], None]) -> FloodReport:
+    """Score every chip below `folder` as `tocsin flood` does, and compare its class raster with the label.
 
     Parameters
     ----------
-    chip : ChipPaths
-        Scene (VV and VH, dB) and label.
-    class_raster : Path
-        Classes on the scene's grid.
-    water_codes : sequence of int
-        Classes that mean water.
+    folder : Path
+        Data set, as `find_chips` reads it.
+    options : ScoringOptions
+        How to score.
+    on_chip : callable
+        Told the id of every chip that is done.
 
     Raises
     ------
+    UsageError
+        There is no chip.
     NotCoveringError
-        Label or class raster do not have the scene's shape.
+        A label does not have its scene's shape.
     """
-    from tocsin.raster import open_backscatter, open_raster
+    from tocsin.scoring import score
 
+    reports = []
+    for chip in find_chips(folder):
+        with TemporaryDirectory(prefix="tocsin-evaluate-") as work:
+            result = score("flood", post=chip.scene, out=work, options=options)
+            reports.append(_judge(chip, Path(result.products["class"])))
+        on_chip(chip.id)
+    return report_flood(reports)
+
+
+def write_predictions(path: Path, report: FloodReport) -> None:
+    """Write one row per chip: id, label (predicted: 1 when the map holds water) and score (predicted water share)."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("id", "label", "score"))
+        writer.writerows((chip.id, int(chip.water_share > 0), f"{chip.water_share:.6f}") for chip in report.chips)
+
+
+def _judge(chip: ChipPaths, class_raster: Path) -> ChipReport:
     with open_backscatter(str(chip.scene), "db") as source:
-        backscatter_db = source.read(_whole(source.grid.shape))
-    with open_raster(str(class_raster)) as source:
-        classes = source.read(_whole(source.grid.shape))[0]
-    with open_raster(str(chip.label)) as source:
-        label = np.nan_to_num(source.read(_whole(source.grid.shape))[0], nan=UNLABELLED).astype(np.int16)
+        backscatter_db = source.read(Window(0, 0, *source.grid.shape))
+    classes, label = _first_band(class_raster), _first_band(chip.label)
     if not label.shape == classes.shape == backscatter_db.shape[1:]:
         given = f"label {label.shape}, classes {classes.shape}, scene {backscatter_db.shape[1:]} of {chip.id}"
         raise NotCoveringError(given, "one shape", "check the data set")
+    truth = np.nan_to_num(label, nan=UNLABELLED).astype(np.int16)
     valid = np.isfinite(backscatter_db).all(axis=0)
-    vh_db = backscatter_db[1]
-    darker = vh_db < otsu_threshold(vh_db)
+    water, vh_db = np.isin(classes, WATER_CLASSES), backscatter_db[1]
     return report_chip(
         chip.id,
-        count_water(np.isin(classes, water_codes), label, valid),
-        count_water(darker, label, valid),
+        count_water(water, truth, valid),
+        count_water(vh_db < otsu_threshold(vh_db), truth, valid),
+        float(water.sum() / max(1, valid.sum())),
     )
 
 
-def _whole(shape: tuple[int, int]) -> Window:
-    return Window(0, 0, *shape)
+def _first_band(path: Path) -> npt.NDArray[np.float32]:
+    with open_raster(str(path)) as source:
+        band: npt.NDArray[np.float32] = source.read(Window(0, 0, *source.grid.shape))[0]
+        return band
 
 
 def _mean(values: Sequence[float]) -> float | None:

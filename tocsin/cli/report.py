@@ -1,0 +1,42 @@
+"""A scoring's result for a human reader."""
+
+from tocsin.result import FloodSummary, Result, ScoringPlan
+
+
+def scoring_text(result: Result) -> str:
+    """Return what a duty officer needs from a result: figures, warnings, and where the products are."""
+    scene, ran = result.scene, result.provenance
+    acquired = scene.acquired.strftime("%Y-%m-%d %H:%M UTC") if scene.acquired else "at an unknown time"
+    lines = [f"{scene.id}, {scene.shape[0]} x {scene.shape[1]} px, {scene.crs}, acquired {acquired}"]
+    if isinstance(result.summary, ScoringPlan):
+        lines += _plan_lines(result.summary)
+    elif isinstance(result.summary, FloodSummary):
+        lines += _flood_lines(result.summary)
+    if result.status == "empty":
+        lines.append("no valid pixel: every raster is all no data")
+    lines += [f"warning: {each.message} ({each.code})" for each in result.warnings]
+    lines += [f"{name:<12}{path}" for name, path in result.products.items()]
+    lines.append(
+        f"model {ran.model} {ran.version}, {ran.precision}, {ran.runtime} on {ran.device}, "
+        f"threshold {ran.threshold:g}, {ran.seconds:.1f} s"
+    )
+    return "\n".join(lines)
+
+
+def _plan_lines(plan: ScoringPlan) -> list[str]:
+    return [
+        f"windows     {plan.windows_to_run} of {plan.windows} to run, {plan.chip_px} px, overlap {plan.overlap_px} px",
+        f"peak memory {plan.expected_peak_bytes / 2**20:,.0f} MiB expected",
+        f"to write    {plan.bytes_to_write / 2**20:,.1f} MiB at most",
+    ]
+
+
+def _flood_lines(summary: FloodSummary) -> list[str]:
+    figures = {
+        "observed": summary.observed_km2,
+        "water": summary.water_km2,
+        "flood": summary.flood_km2,
+        "permanent": summary.permanent_km2,
+    }
+    lines = [f"{name:<12}{area:,.2f} km2" for name, area in figures.items() if area is not None]
+    return [*lines, f"{'polygons':<12}{summary.polygons}"]
