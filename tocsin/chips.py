@@ -3,9 +3,10 @@
 Nothing here reads or writes a file. Arrays are (band, row, col), float32, NaN where nothing is known.
 
 The mosaic is a running weighted mean, first along a row of windows, then down the scene. Per axis, window ``k`` enters
-with ``alpha_k = w_k / (w_0 + ... + w_k)``, so that the weights of all windows over a pixel sum to one (a partition of unity) and
-``mean += alpha * (value - mean)`` leaves a pixel on which all windows agree untouched, bit for bit, in any unit. NaN needs no
-rule of its own: it propagates. Blending always happens in row-major order, whatever the order of arrival.
+with ``alpha_k = w_k / (w_0 + ... + w_k)``, so that the weights of all windows over a pixel sum to one (a partition of
+unity) and ``mean += alpha * (value - mean)`` leaves a pixel on which all windows agree untouched, bit for bit, in any
+unit. NaN needs no rule of its own: it propagates. Blending always happens in row-major order, whatever the order of
+arrival.
 """
 
 from collections.abc import Iterator, Sequence

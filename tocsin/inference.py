@@ -1,7 +1,7 @@
 """The three stages of a scoring: cut chips from sources, run them, turn their results into strips of the scene.
 
-Arrays are (band, row, col) float32, NaN = no data. Every pixel of a source is read once: windows are cut from a band of rows that
-slides down the scene, so that strip-layout and tiled files cost the same, and memory is width x chip.
+Arrays are (band, row, col) float32, NaN = no data. Every pixel of a source is read once: windows are cut from rows that
+slide down the scene, so that strip-layout and tiled files cost the same, and memory is width x chip.
 """
 
 import os
@@ -105,7 +105,7 @@ class SlidingRows:
 
 
 def read_chips(rows: tuple[SlidingRows, ...], windows: ChipPlan, aoi: Source | None = None) -> Iterator[Chip]:
-    """Chips of every window in row-major order.
+    """Read the chips of all windows in row-major order.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ class Inference:
     on_chip: Callable[[], None] = field(default=lambda: None)
 
     def strips(self, chips: Iterable[Chip]) -> Iterator[Strip]:
-        """Strips of quantised probability in ascending order, each as soon as its rows are complete."""
+        """Yield strips of quantised probability in ascending order, each as soon as its rows are complete."""
         mosaic = Mosaic(self.windows, self.acquisitions)
         for chip, values in self._run_all(chips):
             for row, rows in mosaic.add(chip.window, values):
@@ -221,7 +221,7 @@ class AsideProbability:
             The disk is full.
         """
         try:
-            self._file.write(np.ascontiguousarray(rows))
+            self._file.write(np.ascontiguousarray(rows).data)
             self._file.flush()
         except OSError as error:
             raise StorageFullError(

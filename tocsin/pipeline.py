@@ -1,8 +1,8 @@
 """Three stages at once: a reader thread, the calling thread, a writer thread, bounded channels between them.
 
-Whatever fails, or whoever presses Ctrl-C, every stage stops at its next hand-over, both threads are joined, and the first error is
-raised as it was. There is one condition for all channels and it is never held while a stage works, so no stage can wait for one
-that has already gone.
+Whatever fails, or whoever presses Ctrl-C, every stage stops at its next hand-over, both threads are joined, and the
+first error is raised as it was. There is one condition for all channels and it is never held while a stage works, so no
+stage can wait for one that has already gone.
 """
 
 import signal
@@ -132,7 +132,7 @@ def run_pipeline(
         for thread in threads:
             thread.start()
         _guarded(relay, lambda: strips.feed(compute(iter(chips))))
-    except BaseException as error:  # an interrupt between the lines above: the threads must end before it goes on
+    except BaseException as error:  # noqa: BLE001 - an interrupt between the lines above; raised after the join
         relay.stop(error)
     _join(threads, relay)
     if relay.error is not None:

@@ -98,8 +98,8 @@ class Provenance(_Part):
 class Result(_Part):
     """Outcome of one scene.
 
-    ``status`` is ``ok``, ``empty`` (no valid pixel: rasters all no data) or ``partial`` (interrupted). A dry run is ``ok`` with no
-    product and a `ScoringPlan` as its summary.
+    ``status`` is ``ok``, ``empty`` (no valid pixel: rasters all no data) or ``partial`` (interrupted). A dry run is
+    ``ok`` with no product and a `ScoringPlan` as its summary.
     """
 
     hazard: Hazard

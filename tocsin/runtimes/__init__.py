@@ -1,6 +1,7 @@
 """What runs a graph: one file a runtime behind one Protocol, and a fake that ships for tests and dry plumbing.
 
-A runtime does exactly what was asked or raises `RuntimeUnavailableError`; it never falls back to another device or precision.
+A runtime does exactly what was asked or raises `RuntimeUnavailableError`; it never falls back to another device or
+precision.
 """
 
 import os
@@ -34,7 +35,9 @@ class RuntimeOptions(BaseModel):
     )
     device: Device = Field(default="cpu", description="cpu or cuda; what is not there is refused")
     precision: Precision = Field(default="fp32", description="which of the model's graphs")
-    threads: int | None = Field(default=None, ge=1, le=1024, description="CPU threads; None = the cores of this process")
+    threads: int | None = Field(
+        default=None, ge=1, le=1024, description="CPU threads; None: one per core"
+    )
 
 
 class Runtime(Protocol):

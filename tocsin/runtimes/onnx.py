@@ -57,7 +57,7 @@ class OnnxRuntime:
         if self._session is None:
             raise RuntimeUnavailableError("a closed runtime", "an open one", "open it again")
         if set(inputs) != set(self._inputs):
-            raise UsageError(f"inputs {sorted(inputs)}", f"inputs {sorted(self._inputs)}", "name them as the graph does")
+            raise UsageError(f"inputs {sorted(inputs)}", f"{sorted(self._inputs)}", "name them as the graph does")
         feed = {name: self._checked(name, value) for name, value in inputs.items()}
         from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
@@ -69,9 +69,7 @@ class OnnxRuntime:
             raise RuntimeUnavailableError(
                 f"a batch on {self.device} that failed ({error})", "a result", "try a smaller batch or another device"
             ) from error
-        return {
-            name: np.asarray(result, dtype=np.float32) for name, result in zip(self._outputs, results, strict=True)
-        }
+        return {name: np.asarray(result, dtype=np.float32) for name, result in zip(self._outputs, results, strict=True)}
 
     def _checked(self, name: str, value: FloatArray) -> FloatArray:
         shape = self._inputs[name][1]
@@ -128,7 +126,8 @@ def _open_session(path: Path, options: RuntimeOptions) -> "onnxruntime.Inference
 def session_options(options: RuntimeOptions) -> "onnxruntime.SessionOptions":
     """Return the session options that every tocsin session uses.
 
-    Threads sleep instead of spinning between operators: reading, mosaicking and writing run on the same cores beside the graph.
+    Threads sleep instead of spinning between operators: reading, blending and writing run on the same cores beside the
+    graph.
     """
     import onnxruntime
 

@@ -1,0 +1,154 @@
+"""The JSON object of the contract, key by key, and the public names."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+import tocsin
+from tocsin.result import (
+    FloodSummary,
+    InputFile,
+    NothingYet,
+    Provenance,
+    Resampled,
+    Result,
+    ResultWarning,
+    SceneFacts,
+    ScoringPlan,
+)
+
+HASH = "0" * 64
+
+
+def make_result(**changes):
+    """A result of a flood scoring with every part filled."""
+    parts = {
+        "hazard": "flood",
+        "status": "ok",
+        "scene": SceneFacts(
+            id="scene",
+            crs="EPSG:32630",
+            shape=(512, 256),
+            bounds=(0.0, 0.0, 2560.0, 5120.0),
+            valid_fraction=0.5,
+            acquired=datetime(2024, 10, 31, 18, 3, 4, tzinfo=UTC),
+        ),
+        "products": {"class": "out/scene_class.tif"},
+        "summary": FloodSummary(observed_km2=2.0, water_km2=1.0, flood_km2=None, permanent_km2=None, polygons=3),
+        "warnings": (ResultWarning(code="acquired_unknown", message="no time"),),
+        "provenance": Provenance(
+            model="flood",
+            version="1.0.0",
+            sha256=HASH,
+            precision="fp32",
+            runtime="onnx",
+            device="cpu",
+            threshold=0.5,
+            tocsin="0.1.0",
+            inputs=(InputFile(href="scene.tif", sha256=HASH),),
+            resampled=Resampled(from_m=(30.0, 30.0), to_m=(10.0, 10.0)),
+            started=datetime(2024, 11, 1, tzinfo=UTC),
+            seconds=1.5,
+        ),
+    }
+    return Result(**{**parts, **changes})
+
+
+def test_json_is_the_contract():
+    """The JSON has exactly the keys of the contract, in its order, with times in UTC."""
+    said = json.loads(make_result().to_json())
+    assert list(said) == ["hazard", "status", "scene", "products", "summary", "warnings", "provenance"]
+    assert list(said["scene"]) == ["id", "crs", "shape", "bounds", "valid_fraction", "acquired"]
+    assert list(said["summary"]) == ["observed_km2", "water_km2", "flood_km2", "permanent_km2", "polygons"]
+    assert said["warnings"] == [{"code": "acquired_unknown", "message": "no time"}]
+    assert list(said["provenance"]) == [
+        "model",
+        "version",
+        "sha256",
+        "precision",
+        "runtime",
+        "device",
+        "threshold",
+        "tocsin",
+        "inputs",
+        "resampled",
+        "started",
+        "seconds",
+    ]
+    assert list(said["provenance"]["inputs"][0]) == ["href", "sha256"]
+    assert said["scene"]["acquired"] == "2024-10-31T18:03:04Z"
+    assert said["scene"]["shape"] == [512, 256]
+
+
+@pytest.mark.parametrize(
+    "summary",
+    [
+        ScoringPlan(
+            windows=4, windows_to_run=3, chip_px=512, overlap_px=64, expected_peak_bytes=10**9, bytes_to_write=10**7
+        ),
+        NothingYet(),
+        FloodSummary(observed_km2=1, water_km2=0, flood_km2=0, permanent_km2=0, polygons=0),
+    ],
+)
+def test_result_survives_json(summary):
+    """Reading the JSON back gives an equal result, whichever summary it holds."""
+    result = make_result(summary=summary)
+    assert Result.model_validate_json(result.to_json(indent=2)) == result
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hazard": "fire"},
+        {"status": "fine"},
+        {"extra": 1},
+        {"products": {"thumbnail": "x.png"}},
+        {"warnings": ({"code": "Not a code", "message": ""},)},
+    ],
+)
+def test_nothing_else_is_a_result(changes):
+    """Unknown keys, states, products and codes are refused."""
+    with pytest.raises(ValidationError):
+        make_result(**changes)
+
+
+def test_result_cannot_be_changed():
+    """A result is what was measured: it is frozen."""
+    with pytest.raises(ValidationError):
+        make_result().status = "empty"
+
+
+def test_times_need_a_zone():
+    """A time without a zone is refused: nobody can know what it means."""
+    with pytest.raises(ValidationError):
+        SceneFacts.model_validate({**make_result().scene.model_dump(), "acquired": datetime(2024, 1, 1)})  # noqa: DTZ001
+
+
+def test_public_names():
+    """The public names of the package are these and load on use."""
+    assert tocsin.__all__ == ["Result", "__version__", "errors", "score"]
+    assert dir(tocsin) == tocsin.__all__
+    assert tocsin.errors.TocsinError.__name__ == "TocsinError"
+    assert tocsin.Result is Result
+    assert callable(tocsin.score)
+    with pytest.raises(AttributeError, match="no attribute 'scores'"):
+        _ = tocsin.scores
+
+
+def test_version_is_stated_once():
+    """The package and its metadata state the same version."""
+    project = Path(tocsin.__file__).parent.parent / "pyproject.toml"
+    assert tomllib.loads(project.read_text())["project"]["version"] == tocsin.__version__
+
+
+def test_import_is_light():
+    """Importing the package loads neither arrays nor rasters nor models."""
+    code = "import sys, tocsin; print({'numpy', 'rasterio', 'pydantic', 'onnxruntime'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
