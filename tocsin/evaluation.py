@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tocsin.errors import NotCoveringError, UsageError
 from tocsin.grid import Window
-from tocsin.hazards.flood import WATER_CLASSES
+from tocsin.hazards.flood import NOT_OBSERVABLE, WATER_CLASSES
 from tocsin.raster import open_backscatter, open_raster
 
 if TYPE_CHECKING:
@@ -227,6 +227,16 @@ def evaluate_flood(folder: Path, options: "ScoringOptions", on_chip: Callable[[s
             reports.append(_judge(chip, Path(result.products["class"])))
         on_chip(chip.id)
     return report_flood(reports)
+
+
+def compare_with_truth(class_raster: Path, truth: Path) -> WaterCounts:
+    """Count agreement of a class raster with a raster of the same grid that is 1 at water.
+
+    Pixels without data or not observable in the class raster are left out.
+    """
+    classes, label = _first_band(class_raster), _first_band(truth)
+    observed = np.isfinite(classes) & (classes != NOT_OBSERVABLE)
+    return count_water(np.isin(classes, WATER_CLASSES), np.nan_to_num(label).astype(np.int16), observed)
 
 
 def write_predictions(path: Path, report: FloodReport) -> None:

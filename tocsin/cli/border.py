@@ -126,10 +126,15 @@ def wants_json(arguments: Sequence[str]) -> bool:
 
 def _report(failure: Failure, code: int, arguments: Sequence[str]) -> int:
     if wants_json(arguments):
-        sys.stdout.write(json.dumps({"error": asdict(failure)}, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps({**_status(code), "error": asdict(failure)}, ensure_ascii=False) + "\n")
         sys.stdout.flush()
     sys.stderr.write(f"tocsin: {failure.code}: {failure.message}\n")
     return code
+
+
+def _status(code: int) -> dict[str, str]:
+    """Return what an interrupted scoring says beside its error."""
+    return {"status": "partial"} if code == InterruptedScoringError.exit_code else {}
 
 
 def _help_of(arguments: Sequence[str]) -> str:

@@ -1,0 +1,1 @@
+"""What runs as a service: HTTP, Triton and batch; it meets the training side in files only."""
