@@ -1,7 +1,7 @@
 """Flood: what goes in, what the codes mean, and how water probability becomes a class.
 
-The class is decided from the quantised probability, so that who reads ``*_probability.tif`` and applies the threshold gets
-the class back. What radar cannot judge is 254 and what nobody saw is 255: neither is ever dry.
+The class is decided from the quantised probability, so that who reads ``*_probability.tif`` and applies the threshold
+gets the class back. What radar cannot judge is 254 and what nobody saw is 255: neither is ever dry.
 """
 
 import os
@@ -84,7 +84,9 @@ class FloodInputs(BaseModel):
     reference_water: Href | None = Field(
         None, min_length=1, description="raster of permanent water: valid and above 0 is water (nearest neighbour)"
     )
-    dem: Href | None = Field(None, min_length=1, description="terrain height, m: marks layover, shadow and steep slopes")
+    dem: Href | None = Field(
+        None, min_length=1, description="terrain height, m: marks layover, shadow and steep slopes"
+    )
     exclude: Href | None = Field(
         None, min_length=1, description="raster (valid and above 0) or polygons that radar cannot judge: towns, forest"
     )
@@ -93,5 +95,8 @@ class FloodInputs(BaseModel):
         None, description="direction of flight; None: read from tags or file name, else both are assumed with a warning"
     )
     incidence_deg: float | None = Field(
-        None, ge=15, le=60, description="incidence at scene centre, degrees; None: from tags, else mid-swath with a warning"
+        None,
+        ge=15,
+        le=60,
+        description="incidence at scene centre, degrees; None: from tags, else mid-swath with a warning",
     )
