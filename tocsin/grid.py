@@ -26,6 +26,39 @@ NODE_SPACING_M = 20_000.0
 NOMINAL_TOLERANCE = 0.01
 
 
+def project(source: CRS, target: CRS, xs: FloatArray, ys: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return points of one CRS in another, x (or longitude) first in both.
+
+    Parameters
+    ----------
+    source, target
+        Coordinate reference systems.
+    xs, ys
+        float64, any one shape, in the source's units.
+
+    Returns
+    -------
+    tuple of arrays
+        Same shape, in the target's units; NaN where a point has no place in the target.
+    """
+    from rasterio._err import CPLE_BaseError
+    from rasterio.warp import transform  # loads GDAL's warper: only when another CRS is in play
+
+    if source == target:
+        return xs, ys
+    try:
+        out = transform(source, target, xs.ravel(), ys.ravel())
+    except CPLE_BaseError:
+        # One point outside a projection's domain fails the whole call in GDAL; PROJ alone marks that point.
+        from pyproj import Transformer
+
+        moved = Transformer.from_crs(source.to_wkt(), target.to_wkt(), always_xy=True)
+        out = moved.transform(xs.ravel(), ys.ravel())
+    x, y = (np.asarray(values, dtype=np.float64).reshape(xs.shape) for values in out)
+    bad = ~(np.isfinite(x) & np.isfinite(y))
+    return np.where(bad, np.nan, x), np.where(bad, np.nan, y)
+
+
 @dataclass(frozen=True)
 class Window:
     """Pixel rectangle of a scene; it may reach outside the scene on any side.
@@ -162,10 +195,7 @@ class Grid:
         if self.crs.is_geographic:
             to_degrees = math.degrees(float(self.crs.units_factor[1]))
             return xs * to_degrees, ys * to_degrees
-        from rasterio.warp import transform as transform_points  # loads GDAL's warper: only for projected CRSs
-
-        lon, lat = transform_points(self.crs, CRS.from_epsg(4326), xs.ravel(), ys.ravel())
-        return np.reshape(lon, xs.shape).astype(np.float64), np.reshape(lat, xs.shape).astype(np.float64)
+        return project(self.crs, CRS.from_epsg(4326), xs, ys)
 
     def _jacobian_m(
         self, rows: FloatArray, cols: FloatArray

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import PurePath
 
 # Tags that say "acquisition" by their name; first found wins. Lower case here, compared case-insensitively.
@@ -13,6 +13,7 @@ START_TAGS = (
     "acquisition_datetime",
     "acquisition_date",
     "acquisition_time",
+    "acquisitiondatetime",
     "zero_doppler_start_time",
     "start_datetime",
     "datetime",
@@ -73,8 +74,10 @@ def acquired(href: str, tags: Mapping[str, str]) -> Acquired | None:
     for tag in START_TAGS:
         start = parse_time(lower.get(tag, ""))
         if start is not None:
-            ends = [parse_time(lower.get(end, "")) for end in END_TAGS]
-            return Acquired(start, _after(start, next((end for end in ends if end), None)), tag)
+            end = next((end for end in (parse_time(lower.get(name, "")) for name in END_TAGS) if end), None)
+            if end is None and re.fullmatch(r"\d{4}-?\d\d-?\d\d", lower[tag].strip()):
+                end = start + timedelta(days=1, seconds=-1)  # a date alone says no more than the day
+            return Acquired(start, _after(start, end), tag)
     named = _from_name(href)
     if named is not None:
         return named

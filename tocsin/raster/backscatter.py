@@ -1,41 +1,236 @@
 """Sentinel-1 backscatter as one source of two bands, VV and VH, in dB."""
 
+import re
 from pathlib import Path
-from typing import Literal
 
+import numpy as np
+
+from tocsin.errors import GridMismatchError, WrongBandsError
 from tocsin.grid import Grid, Window
 from tocsin.raster.acquired import Acquired
-from tocsin.raster.opening import Raster
+from tocsin.raster.locating import locate
+from tocsin.raster.opening import Raster, open_raster
 from tocsin.raster.source import BandArray, ClosingSource, Limits
+from tocsin.raster.units import Units, check_name, check_values, to_db
 
-Units = Literal["db", "linear"]
+POLARISATIONS = ("VV", "VH")
+POLARISATION = re.compile(r"(?<![A-Za-z])(VV|VH|HH|HV)(?![A-Za-z])", re.IGNORECASE)
+# The sample that the unit is judged by: a lattice of small windows, each within one block of the file.
+SAMPLE_LATTICE = 4
+SAMPLE_SIDE = 64
+# Largest difference of two corners, in pixels, at which files still count as one grid.
+SAME_GRID_PX = 0.01
+
+Band = tuple[Raster, int]
 
 
 class Backscatter(ClosingSource):
-    """An acquisition: a `Source` of [VV, VH] in dB.
+    """An acquisition: a `Source` of [VV, VH] in dB. Made by `open_backscatter`.
 
     Attributes
     ----------
+    href
+        What the caller passed.
     files
         The rasters behind it (one or two), for provenance: ``href``, ``path``, ``sha256()``.
+    grid
+        Where the pixels lie.
+    units
+        Unit of the files; what is read is dB.
     scene_id
         Name of the scene, from the file or folder name without the polarisation.
     """
 
-    files: tuple[Raster, ...]
-    grid: Grid
-    scene_id: str
+    def __init__(self, href: str, scene_id: str, bands: tuple[Band, Band], units: Units) -> None:
+        self.href = href
+        self.scene_id = scene_id
+        self.units = units
+        self._bands = bands
+        self.files: tuple[Raster, ...] = tuple(dict.fromkeys(raster for raster, _ in bands))
+        self.grid: Grid = self.files[0].grid
+        self._judged = [False, False]
+        self._judge_by_sample()
 
     @property
     def acquired(self) -> Acquired | None:
         """Acquisition time, None when unknown."""
-        raise NotImplementedError
+        return next((file.acquired for file in self.files if file.acquired), None)
 
     def read(self, window: Window) -> BandArray:
-        """Return float32 [2, row, col]: VV, VH in dB, NaN where invalid or outside."""
-        raise NotImplementedError
+        """Return the backscatter of a window.
+
+        Returns
+        -------
+        ndarray
+            float32 [2, row, col]: VV, VH in dB, NaN where invalid or outside the scene.
+
+        Raises
+        ------
+        TruncatedError
+            When a file's body is damaged.
+        WrongUnitsError
+            When the first valid pixels appear only now and contradict the stated units.
+        """
+        stored = self._stored(window)
+        self._judge(stored)
+        return to_db(stored, self.units)
+
+    def close(self) -> None:
+        """Release the files."""
+        for file in self.files:
+            file.close()
+
+    def _stored(self, window: Window) -> BandArray:
+        (first, vv), (second, vh) = self._bands
+        if first is second:
+            return first.read(window, (vv, vh))
+        return np.concatenate([first.read(window, (vv,)), second.read(window, (vh,))])
+
+    def _judge(self, stored: BandArray) -> None:
+        for index, polarisation in enumerate(POLARISATIONS):
+            if not self._judged[index]:
+                self._judged[index] = check_values(f"{self.href} ({polarisation})", stored[index], self.units)
+
+    def _judge_by_sample(self) -> None:
+        """Judge the unit by a sample of bounded size; where it holds too few valid values, reading judges."""
+        height, width = self.grid.shape
+        block_rows, block_cols = self.files[0].block_shape
+        sample = []
+        for row in sorted({_snapped(height, block_rows, step) for step in range(SAMPLE_LATTICE)}):
+            for col in sorted({_snapped(width, block_cols, step) for step in range(SAMPLE_LATTICE)}):
+                window = Window(row, col, min(SAMPLE_SIDE, height - row), min(SAMPLE_SIDE, width - col))
+                sample.append(self._stored(window).reshape(2, -1))
+        self._judge(np.concatenate(sample, axis=1))
+
+
+def _snapped(size: int, block: int, step: int) -> int:
+    """Return the start of the sample window in the middle of a part of the axis, moved so as to lie in one block."""
+    middle = (2 * step + 1) * size // (2 * SAMPLE_LATTICE)
+    start = max(0, min(middle, size - SAMPLE_SIDE))
+    if block < SAMPLE_SIDE:
+        return start
+    return min(start, start // block * block + block - SAMPLE_SIDE)
 
 
 def open_backscatter(spec: str | Path, units: Units = "db", limits: Limits | None = None) -> Backscatter:
-    """Open an acquisition given as one file, a folder (OPERA, HyP3) or ``VV.tif;VH.tif``."""
-    raise NotImplementedError
+    """Open an acquisition given as one file, a folder or two files.
+
+    Parameters
+    ----------
+    spec
+        One raster with both bands; a folder in OPERA RTC-S1 or HyP3 layout (one ``*_VV.tif`` and one ``*_VH.tif``); or
+        ``VV.tif;VH.tif``. Bands are found by description or file name, else they are [VV, VH] in order.
+    units
+        Unit of the files: ``db`` or ``linear`` power.
+    limits
+        Largest raster accepted.
+
+    Raises
+    ------
+    WrongBandsError
+        A polarisation is missing, double or cannot be told.
+    WrongUnitsError
+        The values contradict ``units``, or are uncalibrated.
+    GridMismatchError
+        The two files lie on different grids.
+    TocsinError
+        And whatever `open_raster` raises.
+    """
+    href = str(spec)
+    paths = [part.strip() for part in href.split(";")]
+    if len(paths) > 2:
+        raise WrongBandsError(f"{len(paths)} files in {href}", "VV.tif;VH.tif", "pass one acquisition at a time")
+    if len(paths) == 1 and locate(href).is_dir():
+        folder = locate(href)
+        check_name(folder.name, units)
+        files = [_find_in(folder, href, polarisation) for polarisation in POLARISATIONS]
+        return _open(href, folder.name, files, units, limits)
+    stem = Path(paths[0]).stem
+    scene_id = stem if len(paths) == 1 else _without_polarisation(stem)
+    return _open(href, scene_id, [Path(path) for path in paths], units, limits)
+
+
+def _open(href: str, scene_id: str, paths: list[Path], units: Units, limits: Limits | None) -> Backscatter:
+    rasters: list[Raster] = []
+    try:
+        for path in paths:
+            check_name(path.name, units)
+            rasters.append(open_raster(path, limits))
+        bands = _bands_of_one(rasters[0]) if len(rasters) == 1 else _bands_of_two(rasters[0], rasters[1])
+        return Backscatter(href, scene_id, bands, units)
+    except BaseException:
+        for raster in rasters:
+            raster.close()
+        raise
+
+
+def _find_in(folder: Path, href: str, polarisation: str) -> Path:
+    rasters = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in {".tif", ".tiff"} and path.is_file()]
+    # A last token decides: HyP3 and OPERA names may hold other letters before it, and masks carry none.
+    found = [path for path in rasters if _polarisations(path.stem)[-1:] == [polarisation]]
+    if len(found) != 1:
+        raise WrongBandsError(
+            f"{href}, a folder with {len(found)} {polarisation} files among {len(rasters)} TIFFs",
+            "one *_VV.tif and one *_VH.tif (OPERA RTC-S1, HyP3)",
+            "pass the two files of one acquisition as 'VV.tif;VH.tif'",
+        )
+    return found[0]
+
+
+def _bands_of_one(raster: Raster) -> tuple[Band, Band]:
+    named = [_polarisations(text) for text in raster.descriptions]
+    if any(named):
+        places = [[index for index, names in enumerate(named) if names == [pol]] for pol in POLARISATIONS]
+        if any(len(place) != 1 for place in places):
+            raise _wrong_bands(raster)
+        return (raster, places[0][0]), (raster, places[1][0])
+    if raster.count != 2:
+        raise _wrong_bands(raster)
+    return (raster, 0), (raster, 1)
+
+
+def _bands_of_two(first: Raster, second: Raster) -> tuple[Band, Band]:
+    for raster in (first, second):
+        if raster.count != 1:
+            raise WrongBandsError(
+                f"{raster.href} with {raster.count} bands", "one band in each of VV.tif;VH.tif", "pass one band a file"
+            )
+    names = [_polarisations(raster.descriptions[0]) or _polarisations(raster.path.stem)[-1:] for raster in (first, second)]
+    if names == [["VH"], ["VV"]]:
+        first, second = second, first
+    elif names not in ([["VV"], ["VH"]], [[], []], [["VV"], []], [[], ["VH"]]):
+        raise WrongBandsError(
+            f"{first.href};{second.href}, named {names[0]} and {names[1]}", "VV and VH", "pass 'VV.tif;VH.tif'"
+        )
+    _check_same_grid(first, second)
+    return (first, 0), (second, 0)
+
+
+def _check_same_grid(first: Raster, second: Raster) -> None:
+    one, two = first.grid, second.grid
+    apart = [abs(a - b) for a, b in zip(one.bounds, two.bounds, strict=True)]
+    if one.crs != two.crs or one.shape != two.shape or max(apart) > SAME_GRID_PX * abs(one.transform.a):
+        raise GridMismatchError(
+            f"{first.href} ({one.crs_name}, {one.shape}, {one.bounds}) and {second.href} "
+            f"({two.crs_name}, {two.shape}, {two.bounds})",
+            "VV and VH on one grid",
+            "warp one of them onto the other with gdalwarp",
+        )
+
+
+def _polarisations(text: str) -> list[str]:
+    return [found.upper() for found in POLARISATION.findall(text)]
+
+
+def _without_polarisation(stem: str) -> str:
+    short = re.sub(r"[_\-. ]+(VV|VH)(?![A-Za-z])", "", stem, flags=re.IGNORECASE)
+    return short or stem
+
+
+def _wrong_bands(raster: Raster) -> WrongBandsError:
+    named = ", ".join(text or "unnamed" for text in raster.descriptions)
+    return WrongBandsError(
+        f"{raster.href} with {raster.count} bands ({named})",
+        "VV and VH, by description or as the only two bands in this order",
+        "pass a file with both polarisations, or 'VV.tif;VH.tif'",
+    )
