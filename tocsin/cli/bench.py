@@ -47,7 +47,7 @@ def bench(
     text = (
         f"{rows} x {cols} px, {report.windows} windows, {report.threads} threads\n"
         f"graph alone  {report.graph_seconds:.2f} s\n"
-        f"end to end   {report.end_to_end_seconds:.2f} s, ratio {report.ratio:.2f} (fixed costs weigh on small scenes)\n"
+        f"end to end   {report.end_to_end_seconds:.2f} s, ratio {report.ratio:.2f} (higher on small scenes)\n"
         f"peak memory  {report.peak_mib:,.0f} MiB"
     )
     emit(report, as_json=json, text=text)

@@ -96,8 +96,8 @@ def flood(
 ) -> None:
     """Map flood water in one Sentinel-1 scene.
 
-    Writes class, probability and polygons, a quicklook and a STAC item into the folder of --out. Pixels without data
-    are never dry: they are no data, and what radar cannot judge (--dem, --exclude) is marked so.
+    Writes class, probability, polygons, quicklook and STAC item into the folder of --out.
+    A pixel without data is never dry: it is no data, and what radar cannot judge is marked so.
     """
     set_up_logging(quiet=quiet)
     from tocsin.hazards.flood import FloodInputs
