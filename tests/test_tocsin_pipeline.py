@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tocsin.errors import RuntimeUnavailableError, StorageFullError, TruncatedError
-from tocsin.pipeline import interrupt_on_terminate, run_pipeline
+from tocsin.pipeline import run_pipeline
 
 PATIENCE_S = 20
 
@@ -154,18 +154,3 @@ def test_interrupt_while_waiting(waiting_for):
     }
     with pytest.raises(KeyboardInterrupt):
         run_pipeline(*stages[waiting_for])
-
-
-def test_terminate_acts_like_an_interrupt():
-    """SIGTERM inside the block raises KeyboardInterrupt; outside, the former handler is back."""
-
-
-    def be_terminated():
-        with interrupt_on_terminate():
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(1)
-
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt):
-        be_terminated()
-    assert signal.getsignal(signal.SIGTERM) is before

@@ -14,7 +14,6 @@ import tocsin
 from tocsin.result import (
     FloodSummary,
     InputFile,
-    NothingYet,
     Provenance,
     Resampled,
     Result,
@@ -92,7 +91,6 @@ def test_json_is_the_contract():
         ScoringPlan(
             windows=4, windows_to_run=3, chip_px=512, overlap_px=64, expected_peak_bytes=10**9, bytes_to_write=10**7
         ),
-        NothingYet(),
         FloodSummary(observed_km2=1, water_km2=0, flood_km2=0, permanent_km2=0, polygons=0),
     ],
 )

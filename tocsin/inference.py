@@ -7,6 +7,7 @@ slide down the scene, so that strip-layout and tiled files cost the same, and me
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -242,7 +243,8 @@ class AsideProbability:
 
     def close(self) -> None:
         """Remove the working file; calling it again does nothing."""
-        self._file.close()
+        with suppress(OSError):  # a full disk refuses the last bytes once more; the file goes anyway
+            self._file.close()
         self._path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:

@@ -5,12 +5,9 @@ first error is raised as it was. There is one condition for all channels and it 
 stage can wait for one that has already gone.
 """
 
-import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -156,17 +153,3 @@ def _join(threads: list[threading.Thread], relay: Relay) -> None:
                 thread.join()
             except KeyboardInterrupt as error:
                 relay.stop(error)
-
-
-@contextmanager
-def interrupt_on_terminate() -> Iterator[None]:
-    """Make SIGTERM act like Ctrl-C inside the block. For programs (the CLI, a worker), in their main thread only."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -50,11 +50,7 @@ class ScoringPlan(_Part):
     bytes_to_write: int = Field(ge=0, description="upper estimate: rasters before compression")
 
 
-class NothingYet(_Part):
-    """Summary of an interrupted run: it has none."""
-
-
-Summary = FloodSummary | ScoringPlan | NothingYet
+Summary = FloodSummary | ScoringPlan
 
 
 class ResultWarning(_Part):
