@@ -86,7 +86,7 @@ def _at_unknown(codes: ClassArray, pixels: npt.NDArray[np.int64]) -> npt.NDArray
     """Whether each pixel has a neighbour that is not observable, no data or beyond the edge."""
     height, width = codes.shape
     row, col = np.divmod(pixels, width)
-    touches = (row == 0) | (row == height - 1) | (col == 0) | (col == width - 1)
+    touches = np.asarray((row == 0) | (row == height - 1) | (col == 0) | (col == width - 1))
     for row_step, col_step in ((-1, 0), (1, 0), (0, -1), (0, 1)):
         near = codes[np.clip(row + row_step, 0, height - 1), np.clip(col + col_step, 0, width - 1)]
         touches |= near >= NOT_OBSERVABLE
