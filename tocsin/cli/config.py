@@ -29,7 +29,7 @@ VARIABLES = {
     ENVIRONMENT: "configuration file; tocsin.toml in the working directory without it",
     "TOCSIN_DATA": "folder of the public data sets, for training and tests",
     "TOCSIN_JSON": "as --json",
-    "TOCSIN_STATE": "folder of jobs and caches",
+    "TOCSIN_STATE": "folder of jobs and caches of the service",
     "TOCSIN_TOKENS": "clear tokens of the service, separated by commas",
     **{f"TOCSIN_{name.upper()}": f"as --{name.replace('_', '-')}" for name in sorted(COMMON)},
 }
