@@ -1,0 +1,137 @@
+import hashlib
+import json
+
+import pytest
+
+from export import repository as repository_module
+from export.repository import GraphFile, config_pbtxt, write
+from tocsin.errors import ProductExistsError
+from tocsin.manifest import DYNAMIC, ModelFacts
+from tocsin.repository import MANIFEST, load_model, verify_model
+
+
+@pytest.fixture
+def graph(passing_parity):
+    """Return a graph file whose content is no graph: writing does not look inside."""
+    return GraphFile("fp32", b"weights", 20, passing_parity)
+
+
+def contents(folder):
+    """Return every file under a folder by its relative path."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def parsed(facts):
+    """Return Triton's own reading of the configuration."""
+    model_config_pb2 = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="needs the extra triton")
+    from google.protobuf import text_format
+
+    return text_format.Parse(config_pbtxt(facts), model_config_pb2.ModelConfig())
+
+
+def test_writes_a_folder_that_loads(tmp_path, model_facts, graph) -> None:
+    """Graph, configuration and manifest lie where Triton and tocsin look for them, and nothing else does."""
+    manifest = write(tmp_path / "deep" / "models", model_facts, [graph])
+
+    folder = tmp_path / "deep" / "models" / "flood"
+    assert set(contents(folder)) == {"config.pbtxt", MANIFEST, "1/model.onnx"}
+    assert load_model("flood", folder.parent).path.read_bytes() == b"weights"
+    assert verify_model("flood", folder.parent) == manifest
+    assert manifest.artifacts[0].sha256 == hashlib.sha256(b"weights").hexdigest()
+    assert manifest.artifacts[0].parity == graph.parity
+    assert ModelFacts(**{name: getattr(manifest, name) for name in ModelFacts.model_fields}) == model_facts
+
+
+def test_lists_every_file_with_its_hash(tmp_path, model_facts, graph, passing_parity) -> None:
+    """Each file of the folder but the manifest is in the manifest, with its size and sha256."""
+    graphs = [graph, GraphFile("int8", b"small", 20, passing_parity)]
+    manifest = write(tmp_path, model_facts, graphs)
+
+    files = contents(tmp_path / "flood")
+    del files[MANIFEST]
+    rows = {row.path: row for row in (*manifest.artifacts, *manifest.files)}
+    assert rows.keys() == files.keys() == {"config.pbtxt", "1/model.onnx", "1/model.int8.onnx"}
+    for path, content in files.items():
+        assert (rows[path].bytes, rows[path].sha256) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+def test_triton_understands_the_configuration(model_facts) -> None:
+    """Triton's own message type parses the text, and finds the tensors, their free axes and the batch in it."""
+    config = parsed(model_facts)
+
+    assert (config.name, config.backend, config.default_model_filename) == ("flood", "onnxruntime", "model.onnx")
+    assert config.max_batch_size >= 1
+    assert config.HasField("dynamic_batching")
+    for tensors, specs in ((config.input, model_facts.inputs), (config.output, model_facts.outputs)):
+        assert [tensor.name for tensor in tensors] == [spec.name for spec in specs]
+        assert [tuple(tensor.dims) for tensor in tensors] == [spec.shape for spec in specs]
+        assert all(
+            tensor.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number[tensor.data_type].name
+            == "TYPE_FP32"
+            for tensor in tensors
+        )
+
+
+def test_triton_understands_several_tensors(model_facts) -> None:
+    """A model with two inputs of fixed and free axes gives a valid configuration, too."""
+    spec = model_facts.inputs[0].model_dump()
+    dem = spec | {"name": "dem", "bands": ("height",), "unit": "m", "shape": (1, 128, DYNAMIC), "normalisation": None}
+    facts = ModelFacts.model_validate(model_facts.model_dump() | {"inputs": (spec, dem)})
+    assert [tuple(tensor.dims) for tensor in parsed(facts).input] == [(2, -1, -1), (1, 128, -1)]
+
+
+def test_keeps_an_existing_model(tmp_path, model_facts, graph, passing_parity) -> None:
+    """Without overwrite the model that is there stays as it is, to the byte."""
+    write(tmp_path, model_facts, [graph])
+    before = contents(tmp_path)
+
+    with pytest.raises(ProductExistsError, match="flood"):
+        write(tmp_path, model_facts, [GraphFile("fp32", b"others", 20, passing_parity)])
+
+    assert contents(tmp_path) == before
+
+
+def test_overwrite_leaves_nothing_of_the_old_model(tmp_path, model_facts, graph, passing_parity) -> None:
+    """A replaced model's other precisions go with it: they were of other weights."""
+    write(tmp_path, model_facts, [graph, GraphFile("int8", b"old", 20, passing_parity)])
+    write(tmp_path, model_facts, [GraphFile("fp32", b"new", 20, passing_parity)], overwrite=True)
+
+    assert set(contents(tmp_path)) == {"flood/config.pbtxt", f"flood/{MANIFEST}", "flood/1/model.onnx"}
+    assert load_model("flood", tmp_path).path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("existed", [True, False])
+def test_a_failed_write_changes_nothing(tmp_path, model_facts, graph, monkeypatch, existed) -> None:
+    """When the folder cannot be put in place, what was there is there, and nothing lies beside it."""
+    if existed:
+        write(tmp_path, model_facts, [graph])
+    before = contents(tmp_path)
+    rename = repository_module.Path.replace
+
+    def refuses(self, target):
+        if self.name.endswith(".part"):
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(repository_module.Path, "replace", refuses)
+    with pytest.raises(OSError, match="No space"):
+        write(tmp_path, model_facts, [graph], overwrite=True)
+
+    assert contents(tmp_path) == before
+    assert [path.name for path in tmp_path.iterdir()] == (["flood"] if existed else [])
+
+
+def test_the_same_model_is_the_same_bytes(tmp_path, model_facts, graph) -> None:
+    """No time, path or random name is in any file."""
+    write(tmp_path / "a", model_facts, [graph])
+    write(tmp_path / "b", model_facts, [graph])
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert str(tmp_path).encode() not in b"".join(contents(tmp_path / "a").values())
+
+
+def test_the_manifest_is_readable_text(tmp_path, model_facts, graph) -> None:
+    """A person reads it: indented, one key a line, names before figures."""
+    write(tmp_path, model_facts, [graph])
+    text = (tmp_path / "flood" / MANIFEST).read_text(encoding="utf-8")
+    assert text.startswith('{\n  "name": "flood",\n  "hazard": "flood",\n')
+    assert json.loads(text)["metrics"][0]["baseline_name"] == "Otsu on VH"
