@@ -1,5 +1,7 @@
 """Polygons against whole-array labelling and GDAL."""
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import shapely
@@ -10,9 +12,20 @@ from rasterio.features import shapes
 from scipy import ndimage
 from shapely.geometry import Polygon, shape
 
+from tocsin import polygons as module
 from tocsin.polygons import PolygonBuilder
 
 WATER = (1, 2, 3)
+WEIGHT_CELL = 5
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_cells():
+    """Make cells small enough for several in a row of the rasters below."""
+    with patch.object(module, "WEIGHT_CELL", WEIGHT_CELL):
+        yield
+
+
 CODES = arrays(
     np.uint8,
     st.tuples(st.integers(1, 24), st.integers(1, 12)),
@@ -22,10 +35,10 @@ PINCHED = np.array([[1, 1, 1, 1], [1, 0, 1, 1], [1, 1, 0, 1], [1, 1, 1, 0], [1, 
 
 
 def layers(codes):
-    """Values and whole-number weights, different at every pixel."""
+    """Values, different at every pixel, and whole-number weights, different at every cell."""
     values = (np.arange(codes.size, dtype=np.uint32) * 7919 % 10001).astype(np.uint16).reshape(codes.shape)
-    weights = (np.arange(codes.size, dtype=np.float64) * 104729 % 2**26).reshape(codes.shape)
-    return values, weights
+    cells = np.arange(len(codes) * -(-codes.shape[1] // WEIGHT_CELL), dtype=np.float64) * 104729 % 2**26
+    return values, cells.reshape(len(codes), -1)
 
 
 def polygons(codes, height):
@@ -81,12 +94,13 @@ def test_polygons_are_valid_wound_and_gdals(codes, height):
 def test_sums_are_those_of_the_pixels(codes, height):
     """Pixels, weights and values of each polygon are those of its labelled component."""
     values, weights = layers(codes)
+    each = np.repeat(weights, WEIGHT_CELL, axis=1)[:, : codes.shape[1]]
     expected = set()
     for code in WATER:
         labels, count = ndimage.label(codes == code)
         for label in range(1, count + 1):
             inside = labels == label
-            sums = (int(inside.sum()), int(weights[inside].sum()), int(values[inside].sum()))
+            sums = (int(inside.sum()), int(each[inside].sum()), int(values[inside].sum()))
             expected.add((code, int(np.flatnonzero(inside)[0]), *sums))
     found = polygons(codes, height)
     assert {key(polygon)[:5] for polygon in found} == expected

@@ -9,6 +9,7 @@ first pixel.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,9 @@ from tocsin.runs import Runs, components, find_runs
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
+
+WEIGHT_CELL: Final = 64
+"""Pixels of a row that share one weight."""
 
 # A corner by the 2 x 2 pixels around a lattice point, of which bits 1, 2, 4, 8 (NW, NE, SW, SE) are in the component.
 # Columns: pattern, row and column step to a pixel that owns the corner, whether the horizontal edge goes right, the
@@ -119,7 +123,8 @@ class PolygonBuilder:
         values : numpy.ndarray
             uint16 [height, width]: summed per polygon.
         weights : numpy.ndarray
-            float64 [height, width] or [height, 1] of whole numbers, so that sums are exact in any order.
+            float64 [height, ceil(width / WEIGHT_CELL)]: weight of every pixel in a cell of a row; or [height, 1]. Whole
+            numbers, so that sums are exact in any order.
         """
         if self._last_component.size or any((codes == code).any() for code in self._wanted):
             yield from self._grow(codes, values, weights)
@@ -189,10 +194,11 @@ class PolygonBuilder:
         if not start.size:
             return
         values, weights = layers
-        length = stop - start
-        weight = weights[start // self._width, 0] * length if weights.shape[1] == 1 else _run_sums(weights, start, stop)
+        row = start // self._width
+        first = row * self._width
+        weight = _up_to(weights, row, stop - first) - _up_to(weights, row, start - first)
         at = of_run[carried:]
-        for column, amount in enumerate((length, weight, _run_sums(values, start, stop))):
+        for column, amount in enumerate((stop - start, weight, _run_sums(values, start, stop))):
             np.add.at(grown.sums[:, column], at, amount.astype(np.int64))
 
     def _corners(self, block: npt.NDArray[np.uint8], runs: Runs, of_run: IntArray) -> IntArray:
@@ -225,12 +231,21 @@ _IS_CORNER = np.zeros(16, dtype=bool)
 _IS_CORNER[_CORNERS[:, 0]] = True
 
 
-def _run_sums(layer: npt.NDArray[np.generic], start: IntArray, stop: IntArray) -> npt.NDArray[np.float64]:
-    """Sum of a layer over each run: float64 [run], exact for whole numbers below 2**53."""
-    picked = np.repeat(start - np.cumsum(stop - start) + (stop - start), stop - start) + np.arange((stop - start).sum())
-    amounts = layer.reshape(-1)[picked].astype(np.float64)
-    sums: npt.NDArray[np.float64] = np.add.reduceat(amounts, np.cumsum(stop - start) - (stop - start))
+def _run_sums(values: npt.NDArray[np.uint16], start: IntArray, stop: IntArray) -> FloatArray:
+    """Sum of values over each run: float64 [run], whole numbers."""
+    length = stop - start
+    before = np.cumsum(length) - length
+    picked = np.repeat(start - before, length) + np.arange(int(length.sum()))
+    sums: FloatArray = np.add.reduceat(values.reshape(-1)[picked].astype(np.float64), before)
     return sums
+
+
+def _up_to(weights: FloatArray, row: IntArray, col: IntArray) -> FloatArray:
+    """Sum of the weights of a row's pixels left of a column: float64, whole numbers."""
+    cell = np.minimum(col // WEIGHT_CELL, weights.shape[1] - 1)
+    before = np.cumsum(weights * WEIGHT_CELL, axis=1) - weights * WEIGHT_CELL
+    total: FloatArray = before[row, cell] + weights[row, cell] * (col - cell * WEIGHT_CELL)
+    return total
 
 
 def _subset(grown: _Open, chosen: npt.NDArray[np.bool_]) -> _Open:

@@ -1,21 +1,17 @@
-"""What side-looking radar cannot judge in relief: layover, shadow and steep slopes, from a DEM and the viewing
-geometry.
+"""What side-looking radar cannot judge in relief: layover, shadow and steep slopes, from a DEM and the geometry.
 
-Sentinel-1 looks right. A plane wave at incidence theta comes from the left of the look direction. At ground range x
-and height z its slant range is x sin(theta) - z cos(theta) and its height over the ray is z + x cot(theta). Then
-(Kropatsch and Strobl 1990; Meier, Frei and Nuesch 1993, in Schreier, SAR Geocoding; Small 2011, IEEE TGRS 49(8)):
+Sentinel-1 looks right. A plane wave at incidence theta comes along the look direction. Ground at range x and height z
+has slant range x sin(theta) - z cos(theta), and a ray rises above it by x cot(theta). Then (Kropatsch and Strobl 1990,
+IEEE TGRS 28(1); Meier, Frei and Nuesch 1993, in Schreier, SAR Geocoding; Small 2011, IEEE TGRS 49(8)):
 
-- layover: some ground at distance d beyond is higher by d tan(theta) or more, or some ground at d before is lower by
-as much: both
-  share their slant range with something else. This holds the active part (slopes steeper than theta) and both passive
-  parts.
-- shadow: some ground at distance d before is higher by more than d cot(theta): this holds slopes that turn away by
-more than
-  90 degrees - theta, and what they cast.
+- layover: some ground at distance d beyond is higher by d tan(theta) or more, or some ground at d before is lower by as
+  much: both share their slant range with something else. This holds the active part (slopes steeper than theta) and
+  both passive parts.
+- shadow: some ground at distance d before is higher by more than d cot(theta): this holds slopes that turn away by more
+  than 90 degrees - theta, and what they cast.
 - steep: slope above `STEEP_DEG`, where the local incidence leaves what the model was trained on.
 
-Look direction, pixel size and incidence are those of the scene's centre. Relief is searched up to `REACH_M` away, or
-somewhat more.
+Look direction, pixel size and incidence are those of the scene's centre. Relief is searched up to `REACH_M` away.
 """
 
 import math
@@ -80,14 +76,13 @@ def look_azimuth_deg(orbit_pass: Pass, latitude_deg: float) -> float:
     inclination = math.cos(math.radians(_INCLINATION_DEG))
     squared = math.cos(latitude) ** 2
     track = math.atan2(inclination - squared / _REVOLUTIONS_PER_DAY, math.sqrt(squared - inclination**2))
-    heading = math.degrees(track) if orbit_pass == "ascending" else 180 - math.degrees(track)
-    return (heading + 90) % 360
+    headings: dict[Pass, float] = {"ascending": math.degrees(track), "descending": 180 - math.degrees(track)}
+    return (headings[orbit_pass] + 90) % 360
 
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """One look direction on the pixels: the search steps along columns (or rows, when `transposed`), away from the
-    sensor.
+    """One look direction on the pixels: steps along columns (or rows, when `transposed`), away from the sensor.
 
     Attributes
     ----------
@@ -189,8 +184,7 @@ class Terrain:
         return self.bits(dem.read(window)[0])
 
     def bits(self, block: HeightArray) -> BitArray:
-        """Return the bits of the inner part of a block of heights, float32, that reaches `halo` beyond it on every
-        side."""
+        """Return the bits of the inner part of a block of heights that reaches `halo` beyond it on every side."""
         rows, cols = self.halo
         inner = (slice(rows, len(block) - rows), slice(cols, block.shape[1] - cols))
         known = np.isfinite(block)
@@ -225,8 +219,7 @@ class Terrain:
 
 
 def _frame(grid: Grid) -> tuple[float, npt.NDArray[np.float64]]:
-    """Latitude of the scene's centre, and metres (east, north) of one column and one row there: [2, 2], columns
-    first."""
+    """Latitude of the centre, and metres (east, north) of one column and one row there: [2, 2], columns first."""
     row, col = grid.height / 2, grid.width / 2
     lon, lat = grid.lonlat(np.array([row, row, row - 0.5, row + 0.5]), np.array([col - 0.5, col + 0.5, col, col]))
     latitude = float(lat.mean())
@@ -265,8 +258,7 @@ def _shifted(values: HeightArray, row: int, col: int) -> HeightArray:
 
 
 def _slope_squared(block: HeightArray, pixel_m: tuple[float, float]) -> HeightArray:
-    """Squared slope of the inner part of a block one pixel larger, from central differences (one-sided beside a
-    gap)."""
+    """Squared slope inside a block one pixel larger, from central differences (one-sided beside a gap)."""
     centre = block[1:-1, 1:-1]
     total = np.zeros_like(centre)
     for before, after, size in (

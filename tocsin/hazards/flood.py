@@ -4,13 +4,20 @@ The class is decided from the quantised probability, so that who reads ``*_proba
 gets the class back. What radar cannot judge is 254 and what nobody saw is 255: neither is ever dry.
 """
 
+import math
 import os
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
+from affine import Affine
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from tocsin.chips import PROBABILITY_NODATA, PROBABILITY_SCALE
+from tocsin.grid import Grid
+from tocsin.polygons import WEIGHT_CELL
+from tocsin.result import FloodSummary
 
 MODEL: Final = "flood"
 """Name in the model repository."""
@@ -100,3 +107,144 @@ class FloodInputs(BaseModel):
         le=60,
         description="incidence at scene centre, degrees; None: from tags, else mid-swath with a warning",
     )
+
+
+def stored_threshold(threshold: float) -> int:
+    """Smallest stored probability (units of 1e-4) that is water: `threshold` rounded up to the next 1e-4."""
+    return math.ceil(threshold / PROBABILITY_SCALE - 1e-6)
+
+
+def decide(probability: QuantisedArray, threshold: float, blocked: MaskArray | None = None) -> ClassArray:
+    """Class before the sieve, from stored probability: 0, 1, 254 or 255.
+
+    Parameters
+    ----------
+    probability : numpy.ndarray
+        uint16 [height, width], units of 1e-4, 65535 = no data.
+    threshold : float
+        Probability from which a pixel is water.
+    blocked : numpy.ndarray or None
+        bool [height, width]: what radar cannot judge. No data stays no data there.
+    """
+    codes: ClassArray = (probability >= stored_threshold(threshold)).view(np.uint8)
+    if blocked is not None:
+        codes[blocked] = NOT_OBSERVABLE
+    codes[probability == PROBABILITY_NODATA] = NO_DATA
+    return codes
+
+
+UNKNOWN: Final = 0
+NOT_PERMANENT: Final = 1
+IS_PERMANENT: Final = 2
+
+
+def permanence(
+    pre_probability: QuantisedArray | None, reference: npt.NDArray[np.float32] | None, threshold: float
+) -> ClassArray | None:
+    """Say for each pixel whether it is water at other times: `UNKNOWN`, `NOT_PERMANENT` or `IS_PERMANENT`.
+
+    Either of the two says permanent; not permanent is what at least one knows and none calls permanent.
+
+    Parameters
+    ----------
+    pre_probability : numpy.ndarray or None
+        uint16 [height, width] of the pre-event acquisition; permanent from the same threshold on.
+    reference : numpy.ndarray or None
+        float32 [height, width]; permanent above 0, NaN = unknown.
+    threshold : float
+        Probability from which a pixel is water.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        uint8 [height, width]; None when there is neither.
+    """
+    answers = []
+    if pre_probability is not None:
+        water = pre_probability >= stored_threshold(threshold)
+        answers.append(np.where(pre_probability == PROBABILITY_NODATA, UNKNOWN, water + np.uint8(NOT_PERMANENT)))
+    if reference is not None:
+        answers.append(np.where(np.isnan(reference), UNKNOWN, (reference > 0) + np.uint8(NOT_PERMANENT)))
+    return np.maximum.reduce(answers).astype(np.uint8) if answers else None
+
+
+def split(codes: ClassArray, permanent: ClassArray | None) -> ClassArray:
+    """Split water into permanent and flood water where `permanence` knows; elsewhere it stays water."""
+    if permanent is None:
+        return codes
+    meaning = np.array([WATER, FLOOD, PERMANENT], dtype=np.uint8)
+    return np.where(codes == WATER, meaning[permanent], codes)
+
+
+class AreaTally:
+    """True areas of classes, exact in whole units, so that no order of strips or polygons changes a sum.
+
+    Parameters
+    ----------
+    grid : Grid
+        Of the class raster.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        size_x, size_y = grid.pixel_size_m()
+        # About 2**26 units a pixel: exact to 1e-8 of a pixel, and 1e9 pixels still fit 64 bits.
+        self._cells = Grid(
+            grid.crs, grid.transform @ Affine.scale(WEIGHT_CELL, 1), grid.height, -(-grid.width // WEIGHT_CELL)
+        )
+        self.unit_km2 = size_x * size_y / 1e6 / 2**26
+        self.units = dict.fromkeys(CLASSES, 0)
+        self.pixels = dict.fromkeys(CLASSES, 0)
+
+    def weights(self, row: int, height: int) -> npt.NDArray[np.float64]:
+        """Area of a pixel in whole units, one value for `WEIGHT_CELL` pixels of a row, or for all of it.
+
+        Parameters
+        ----------
+        row, height : int
+            Rows of the scene.
+
+        Returns
+        -------
+        numpy.ndarray
+            float64 [height, ceil(width / WEIGHT_CELL)], or [height, 1] where all pixels of a row have one area.
+        """
+        # A map projection changes a pixel's area by less than 1e-5 over a cell, and the cell's mean is right anyway.
+        area = self._cells.pixel_area_km2(row, height) / WEIGHT_CELL
+        # Where a projection has no inverse there is no ground to measure.
+        whole: npt.NDArray[np.float64] = np.nan_to_num(np.rint(area / self.unit_km2))
+        return whole
+
+    def add(self, codes: ClassArray, weights: npt.NDArray[np.float64]) -> None:
+        """Count some rows: uint8 [height, width] with their `weights`."""
+        rest = codes.size
+        firsts = np.arange(0, codes.shape[1], WEIGHT_CELL if weights.shape[1] > 1 else codes.shape[1])
+        for code in CLASSES:
+            here = codes == code
+            pixels = int(np.count_nonzero(here)) if rest else 0
+            if not pixels:
+                continue
+            rest -= pixels
+            self.pixels[code] += pixels
+            counts = np.add.reduceat(here.view(np.uint8), firsts, axis=1, dtype=np.int32)
+            self.units[code] += int(np.vdot(weights, counts))
+
+    def km2(self, *codes: int) -> float:
+        """Area of some classes together, km2."""
+        return round(sum(self.units[code] for code in codes) * self.unit_km2, 10)
+
+    @property
+    def valid_fraction(self) -> float:
+        """Share of pixels that are not no data, 0-1."""
+        total = sum(self.pixels.values())
+        return 1 - self.pixels[NO_DATA] / total if total else 0.0
+
+    def summary(self, polygons: int, *, is_split: bool) -> FloodSummary:
+        """Figures of the result; flood and permanent water are None unless water was split."""
+        return FloodSummary(
+            observed_km2=self.km2(DRY, *WATER_CLASSES),
+            water_km2=self.km2(*WATER_CLASSES),
+            flood_km2=self.km2(FLOOD) if is_split else None,
+            permanent_km2=self.km2(PERMANENT) if is_split else None,
+            polygons=polygons,
+        )
