@@ -214,63 +214,10 @@ def logistic_graph():
     return model.SerializeToString()
 
 
-def manifest_of(content):
-    """Manifest of that graph."""
-    row = ParityRow(
-        case="none",
-        output="water",
-        shape=(1, 2, 32, 32),
-        valid_pixels=0,
-        max_difference=0,
-        flipped_pixels=0,
-        same_nan=True,
-    )
-    return Manifest(
-        name="flood",
-        hazard="flood",
-        version="0.0.1",
-        description="Logistic in VH, for tests.",
-        architecture=Architecture(name="logistic", parameters=1, config={}),
-        inputs=(TensorSpec(name="s1", description="Backscatter", bands=("VV", "VH"), unit="dB", shape=(2, -1, -1)),),
-        outputs=(TensorSpec(name="water", description="P(water)", bands=("water",), unit="1", shape=(1, -1, -1)),),
-        chip_px=64,
-        multiple_of=32,
-        gsd_m=(7.0, 15.0),
-        threshold=0.5,
-        calibration=Calibration(kind="none"),
-        licence="Apache-2.0",
-        attribution="Made by a test.",
-        training=Training(
-            data=(DataSource(name="none", chips=0, licence="Apache-2.0", attribution="none"),), seed=0, recipe={}
-        ),
-        metrics=(
-            MetricRow(
-                dataset="none",
-                split="none",
-                metric="none",
-                value=0,
-                baseline_name="none",
-                baseline_value=0,
-                n=1,
-                command="none",
-            ),
-        ),
-        artifacts=(
-            Artifact(
-                path="1/model.onnx",
-                sha256=hashlib.sha256(content).hexdigest(),
-                bytes=len(content),
-                precision="fp32",
-                opset=17,
-                parity=Parity(reference="itself", limit_difference=1e-4, limit_flipped=1e-4, rows=(row,)),
-            ),
-        ),
-        files=(),
-    )
-
-
 def logistic_manifest(content):
     """Return the manifest of that graph."""
+    import hashlib
+
     from tocsin.manifest import (
         Architecture,
         Artifact,
@@ -364,7 +311,7 @@ def backscatter():
 
 @pytest.fixture
 def write_raster():
-    """Return a function that writes float32 [band, height, width] as a GeoTIFF, NaN = no data; 10 m in UTM by default."""
+    """Return a function that writes float32 [band, height, width] as a GeoTIFF with NaN as no data, 10 m in UTM."""
     import rasterio
     from affine import Affine
 

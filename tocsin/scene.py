@@ -1,16 +1,17 @@
 """What a flood scoring reads, opened and checked before any work: one grid to report on, one to run the model on."""
 
+import hashlib
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from tocsin.errors import NotCoveringError, TooLargeError, WrongBandsError, WrongDatesError
 from tocsin.grid import Grid
 from tocsin.hazards.flood import GSD_M, FloodInputs
 from tocsin.manifest import Manifest
-from tocsin.raster import Backscatter, Limits, Method, Raster, Source, align, open_backscatter, open_raster, rasterise
+from tocsin.raster import Backscatter, Limits, Method, Source, align, open_backscatter, open_raster, rasterise
 from tocsin.result import ResultWarning
 
 VECTORS = frozenset({".geojson", ".json", ".gpkg", ".shp", ".fgb"})
@@ -19,6 +20,29 @@ ORBIT_TAGS = ("orbit_pass_direction", "orbit_pass", "orbit_direction", "pass_dir
 INCIDENCE_TAGS = ("incidence_deg", "incidence_angle_deg", "incidence_angle_mid_swath", "incidence_angle")
 MIN_INCIDENCE_DEG = 15.0
 MAX_INCIDENCE_DEG = 60.0
+
+
+class InputSource(Protocol):
+    """A file that is read, for provenance."""
+
+    @property
+    def href(self) -> str:
+        """What the caller passed."""
+
+    def sha256(self) -> str:
+        """SHA-256 of its bytes, streamed."""
+
+
+@dataclass(frozen=True, slots=True)
+class VectorFile:
+    """A file of polygons."""
+
+    href: str
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of its bytes, streamed."""
+        with Path(self.href).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +63,8 @@ class FloodScene:
         One band each on the scene's own grid.
     aoi_model : Source or None
         The area of interest on the model's grid.
-    files : tuple of Raster
-        Every raster that is read, for provenance.
+    files : tuple of InputSource
+        Every file that is read, for provenance.
     acquired, pre_acquired : datetime.datetime or None
         UTC; None when unknown.
     orbit_pass, incidence_deg
@@ -59,7 +83,7 @@ class FloodScene:
     exclude: Source | None
     aoi: Source | None
     aoi_model: Source | None
-    files: tuple[Raster, ...]
+    files: tuple[InputSource, ...]
     acquired: datetime | None
     pre_acquired: datetime | None
     orbit_pass: Literal["ascending", "descending"] | None
@@ -96,7 +120,8 @@ def open_flood_scene(
         Its children for bad input: hostile, of the wrong kind, elsewhere, or in the wrong order of time.
     """
     post = stack.enter_context(open_backscatter(inputs.post, inputs.units))
-    grid, files = post.grid, list(post.files)
+    grid = post.grid
+    files: list[InputSource] = [*post.files]
     model_grid = _model_grid(grid, manifest)
     acquisitions: list[Source] = [post if model_grid == grid else align(post, model_grid, "power")]
     pre_acquired = None
@@ -107,6 +132,8 @@ def open_flood_scene(
         acquisitions.append(pre if pre.grid == model_grid else align(pre, model_grid, "power"))
     acquired, warnings = _times(post, pre_acquired, when, has_pre=inputs.pre is not None)
     area = None if aoi is None else _area(stack, aoi, grid)
+    if aoi is not None:
+        files.append(VectorFile(str(aoi)))
     return FloodScene(
         id=post.scene_id,
         post=post,
@@ -175,7 +202,7 @@ def _area(stack: ExitStack, path: Path, grid: Grid) -> Source:
     return area
 
 
-def _aligned(stack: ExitStack, href: str | None, grid: Grid, method: Method, files: list[Raster]) -> Source | None:
+def _aligned(stack: ExitStack, href: str | None, grid: Grid, method: Method, files: list[InputSource]) -> Source | None:
     if href is None:
         return None
     raster = stack.enter_context(open_raster(href))
@@ -185,9 +212,10 @@ def _aligned(stack: ExitStack, href: str | None, grid: Grid, method: Method, fil
     return align(raster, grid, method)
 
 
-def _exclude(stack: ExitStack, href: str | None, grid: Grid, files: list[Raster]) -> Source | None:
+def _exclude(stack: ExitStack, href: str | None, grid: Grid, files: list[InputSource]) -> Source | None:
     """Open a raster or polygons of what is excluded; which of both is found out by opening."""
     if href is not None and Path(href).suffix.lower() in VECTORS:
+        files.append(VectorFile(href))
         return stack.enter_context(rasterise(href, grid))
     return _aligned(stack, href, grid, "nearest", files)
 

@@ -1,11 +1,11 @@
 """Scene in, products out: the one entry that the CLI, Python, the service and batch jobs share.
 
-``score`` opens and checks everything first, so that a refusal comes before any work; then reading, inference and writing
+``score`` opens and checks all of it first, so that a refusal comes before any work; then reading, inference and writing
 run at once; then all products appear together, or none.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from tocsin.hazards.flood import FloodInputs
 from tocsin.inference import AsideProbability, Inference, ReturnToScene, SlidingRows, read_chips
 from tocsin.pipeline import run_pipeline
 from tocsin.products import FloodOutcome, FloodProducts, FloodRequest, ModelFacts
+from tocsin.progress import progress_bar
 from tocsin.raster import Source, align
 from tocsin.repository import Model, list_models, load_model
 from tocsin.result import InputFile, Provenance, Resampled, Result, ResultWarning, SceneFacts, ScoringPlan
@@ -169,7 +170,7 @@ class _Job:
         runtime = stack.enter_context(open_runtime(self.model, self.options))
         hashed: list[InputFile] = []
         back = self._back(stack)
-        tick = stack.enter_context(_progress(len(windows), quiet=self.options.quiet))
+        tick = stack.enter_context(progress_bar("windows", len(windows), quiet=self.options.quiet))
         inference = self._inference(runtime, windows, tick)
         run_pipeline(
             self._read(windows, products, hashed),
@@ -295,20 +296,3 @@ def expected_peak_bytes(windows: ChipPlan, width: int, acquisitions: int) -> int
     mosaic = 4 * (windows.chip + windows.overlap) * windows.width * acquisitions
     strips = 3 * 2 * windows.step * windows.width * acquisitions
     return BASE_BYTES + sliding + mosaic + strips + WRITER_BYTES * windows.step * width
-
-
-@contextmanager
-def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
-    """Bar on stderr while a person watches; yields what to call after every window."""
-    import sys
-
-    if quiet or not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = ("windows", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=4) as progress:
-        task = progress.add_task("windows", total=total)
-        yield lambda: progress.advance(task)
