@@ -39,7 +39,7 @@ from tocsin.raster.validity import to_physical
 
 READ_OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}
 # GDAL's default is 5 % of the machine's memory, shared by all files: too much beside a promise of bounded memory.
-GDAL_CACHE_BYTES = 96 * 2**20
+GDAL_CACHE_BYTES = 64 * 2**20
 # Largest |b| / |a| of a geotransform that still counts as unrotated: a tenth of a pixel over 1e5 pixels.
 ROTATION_TOLERANCE = 1e-6
 
