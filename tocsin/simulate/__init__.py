@@ -1,0 +1,19 @@
+"""Physics with known answers: the oracle of the demo, of the tests and of training.
+
+Every simulator is written once against the Python array API, so that numpy arrays and torch tensors run the same code:
+pass the random source that belongs to the library (:class:`NumpyRandom` here, ``training.random.TorchRandom`` there).
+"""
+
+from tocsin.simulate.demo import FloodDemo, write_flood_scene
+from tocsin.simulate.fields import NumpyRandom, RandomSource
+from tocsin.simulate.flood import FloodScene, FloodSettings, flood_scene
+
+__all__ = [
+    "FloodDemo",
+    "FloodScene",
+    "FloodSettings",
+    "NumpyRandom",
+    "RandomSource",
+    "flood_scene",
+    "write_flood_scene",
+]

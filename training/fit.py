@@ -1,0 +1,178 @@
+"""Running the stages of a recipe with Lightning: deterministic, resumable, stopped early on an event held out."""
+
+import hashlib
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning import Trainer, seed_everything
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from training.datasets import LabelledChip, SimulatedFloods
+from training.datasets.mixed import MixedFloods, Pools
+from training.recipe import Recipe, Stage
+from training.tasks.flood import FloodTask
+
+SIMULATED_SEED = 1_000_000
+"""First seed of the training scenes; tests and the demo draw from below."""
+
+LOG_EVERY = 100
+logger = logging.getLogger("tocsin.training")
+# Lightning speaks of devices and of its maker's services at every start.
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all stages of a training share.
+
+    Attributes
+    ----------
+    recipe
+        The recipe.
+    work
+        Folder for resume files, finished stages and logs.
+    real
+        Labelled real chips to train on.
+    sites
+        Weakly labelled real chips to train on.
+    simulated
+        Simulated chips to train on.
+    watched
+        Chips of the event that early stopping looks at; empty: every stage runs its steps.
+    resume
+        Whether an interrupted stage goes on where it was.
+    """
+
+    recipe: Recipe
+    work: Path
+    real: tuple[LabelledChip, ...]
+    sites: tuple[LabelledChip, ...]
+    simulated: SimulatedFloods
+    watched: tuple[LabelledChip, ...] = ()
+    resume: bool = False
+
+
+class _Course(Callback):
+    """Tell the stream which step a resumed run goes on from, and the log how the loss falls."""
+
+    def __init__(self, stream: MixedFloods, stage: Stage) -> None:
+        self._stream = stream
+        self._stage = stage
+
+    def on_train_start(self, trainer: Trainer, pl_module: FloodTask) -> None:  # type: ignore[override]
+        """Skip the batches that were already learnt from."""
+        del pl_module
+        self._stream.first_step = trainer.global_step
+
+    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
+        """Log the loss now and then."""
+        if trainer.global_step % LOG_EVERY == 0:
+            loss = float(trainer.callback_metrics["loss"])
+            logger.info("%s: step %d of %d, loss %.4f", self._stage.name, trainer.global_step, self._stage.steps, loss)
+
+
+def fit(run: Run, stages: Sequence[Stage]) -> Weights:
+    """Run stages one after the other and return the network's weights.
+
+    A finished stage is kept in the work folder under a key of everything that decides it, so that folds which share a
+    first stage train it once.
+
+    Parameters
+    ----------
+    run
+        Recipe, chips and folder.
+    stages
+        The stages to run, the first from random weights.
+    """
+    weights: Weights | None = None
+    done = ""
+    for stage in stages:
+        chips = run.real if stage.real_share > 0 else ()
+        done = _key(run, stage, [chip.name for chip in chips], done)
+        kept = run.work / f"{stage.name}-{done}.safetensors"
+        if kept.is_file():
+            weights = load_file(kept)
+            continue
+        weights = _fit_stage(run, stage, weights, done)
+        run.work.mkdir(parents=True, exist_ok=True)
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, kept)
+    assert weights is not None
+    return weights
+
+
+def _fit_stage(run: Run, stage: Stage, weights: Weights | None, key: str) -> Weights:
+    """Run one stage."""
+    recipe = run.recipe
+    seed_everything(recipe.seed, workers=True, verbose=False)
+    task = FloodTask(recipe, stage)
+    if weights is not None:
+        task.network.load_state_dict(weights)
+    stream = MixedFloods(Pools(run.real, run.sites, run.simulated), stage, recipe)
+    watch = recipe.early_stopping if stage.real_share > 0 and run.watched else None
+    folder = run.work / f"{stage.name}-{key}"
+    resume = ModelCheckpoint(folder, filename="resume", every_n_train_steps=100, enable_version_counter=False)
+    callbacks: list[Callback] = [_Course(stream, stage), resume]
+    best = ModelCheckpoint(folder, filename="best", monitor="watched_iou", mode="max", enable_version_counter=False)
+    if watch is not None:
+        callbacks += [EarlyStopping("watched_iou", patience=watch.patience, mode="max"), best]
+    trainer = Trainer(
+        max_steps=stage.steps,
+        accelerator="auto",
+        devices=1,
+        precision=recipe.precision,
+        gradient_clip_val=1.0,
+        callbacks=callbacks,
+        logger=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        val_check_interval=watch.every if watch is not None else None,
+        limit_val_batches=1.0 if watch is not None else 0,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+    )
+    last = folder / "resume.ckpt"
+    path = str(last) if run.resume and last.is_file() else None
+    with warnings.catch_warnings():
+        # A stage without a watched event has no validation, and its stream draws in this process by design.
+        warnings.filterwarnings("ignore", message=".*(validation_step|num_workers|_pytree|isinstance).*")
+        trainer.fit(task, DataLoader(stream, batch_size=None), _watched(run), ckpt_path=path, weights_only=True)
+    if watch is not None and best.best_model_path:
+        state = torch.load(best.best_model_path, weights_only=True)["state_dict"]
+        task.load_state_dict(state)
+    return {name: tensor.detach().cpu().clone() for name, tensor in task.network.state_dict().items()}
+
+
+def _watched(run: Run) -> DataLoader[tuple[Tensor, ...]] | None:
+    """Return the loader of watched chips, one a batch."""
+    if not run.watched:
+        return None
+    s1_db = torch.stack([torch.from_numpy(chip.s1_db) for chip in run.watched])
+    label = torch.stack([torch.from_numpy(chip.label) for chip in run.watched])
+    return DataLoader(TensorDataset(s1_db, label), batch_size=1)
+
+
+def _key(run: Run, stage: Stage, chips: list[str], before: str) -> str:
+    """Return a short hash of what decides a stage's weights."""
+    recipe = run.recipe.model_dump_json(exclude={"stages", "version", "threshold", "name"})
+    text = "\n".join([recipe, stage.model_dump_json(), ",".join(chips), before, ",".join(c.name for c in run.watched)])
+    if not chips:
+        text = "\n".join([recipe, stage.model_dump_json(), before])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def predict(recipe: Recipe, weights: Weights, chips: Sequence[LabelledChip]) -> list[Tensor]:
+    """Return the logits of whole chips, each [H, W] float32, in float32 arithmetic."""
+    task = FloodTask(recipe, recipe.stages[-1])
+    task.network.load_state_dict(weights)
+    task.eval()
+    with torch.inference_mode():
+        return [task(torch.from_numpy(chip.s1_db)[None])[0] for chip in chips]

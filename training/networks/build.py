@@ -1,0 +1,35 @@
+"""The configuration of a network, and the network that it describes."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+
+class NetworkConfig(BaseModel):
+    """Which network, and how large."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    family: Literal["unet", "segformer"] = Field("unet", description="Architecture.")
+    stage: Literal["plain", "residual", "convnext"] = Field("plain", description="Stage of a U-Net; unused otherwise.")
+    widths: tuple[int, ...] = Field((16, 32, 64, 128, 256), min_length=2, max_length=6, description="Channels a stage.")
+    stem_stride: Literal[1, 2] = Field(1, description="2 halves the grid before the first stage of a U-Net.")
+    channels_in: int = Field(4, ge=1, description="Channels of the encoded chip: bands, then their validity.")
+
+
+def build(config: NetworkConfig) -> nn.Module:
+    """Build an untrained network; seed torch before, for the same weights."""
+    if config.family == "segformer":
+        # transformers takes seconds to import, and only this family needs it.
+        from training.networks.segformer import SegFormer
+
+        return SegFormer(config.channels_in, config.widths)
+    from training.networks.unet import UNet
+
+    return UNet(config.channels_in, config.widths, config.stage, config.stem_stride)
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Return the number of trainable parameters."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

@@ -1,0 +1,1 @@
+"""Lightning modules: what a step is, what is watched, what is optimised."""
