@@ -1,7 +1,7 @@
 """Where pixels lie on Earth: windows, grids and true areas. Pure geometry, nothing is opened.
 
-A grid is north-up and unrotated: column grows eastwards, row grows southwards. All lengths and areas are measured on the
-WGS 84 ellipsoid, whatever the CRS, so that figures from two products of the same place agree.
+A grid is north-up and unrotated: column grows eastwards, row grows southwards. All lengths and areas are measured on
+the WGS 84 ellipsoid, whatever the CRS, so that figures from two products of the same place agree.
 """
 
 import math

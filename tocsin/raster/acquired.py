@@ -27,7 +27,10 @@ NAMES = (
     # OPERA L2 RTC-S1: OPERA_L2_RTC-S1_{burst}_{acquisition}Z_{processing}Z_{sensor}_30_v1.0
     ("OPERA name", re.compile(rf"OPERA_L2_RTC-S1_T\d{{3}}-\d{{6}}-IW\d_{_STAMP}Z_")),
     # Sentinel-1 SAFE: S1A_IW_GRDH_1SDV_{start}_{end}_{orbit}_...
-    ("Sentinel-1 name", re.compile(rf"S1[A-D]_(?:IW|EW|S[1-6]|WV)_[A-Z]{{3}}[A-Z_]_\d[AS][A-Z]{{2}}_{_STAMP}_{_STAMP}_")),
+    (
+        "Sentinel-1 name",
+        re.compile(rf"S1[A-D]_(?:IW|EW|S[1-6]|WV)_[A-Z]{{3}}[A-Z_]_\d[AS][A-Z]{{2}}_{_STAMP}_{_STAMP}_"),
+    ),
     # Sentinel-1 measurement files: s1a-iw-grd-vv-{start}-{end}-{orbit}-...
     (
         "Sentinel-1 name",

@@ -195,7 +195,9 @@ def _bands_of_two(first: Raster, second: Raster) -> tuple[Band, Band]:
             raise WrongBandsError(
                 f"{raster.href} with {raster.count} bands", "one band in each of VV.tif;VH.tif", "pass one band a file"
             )
-    names = [_polarisations(raster.descriptions[0]) or _polarisations(raster.path.stem)[-1:] for raster in (first, second)]
+    names = [
+        _polarisations(raster.descriptions[0]) or _polarisations(raster.path.stem)[-1:] for raster in (first, second)
+    ]
     if names == [["VH"], ["VV"]]:
         first, second = second, first
     elif names not in ([["VV"], ["VH"]], [[], []], [["VV"], []], [[], ["VH"]]):

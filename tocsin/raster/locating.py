@@ -31,7 +31,9 @@ def locate(href: str | Path) -> Path:
     if not _exists(path):
         if REFERENCE.match(text):
             raise ForbiddenReferenceError(
-                text[:200], "the path of a local file; nothing is fetched or derived", "download the file, pass its path"
+                text[:200],
+                "the path of a local file; nothing is fetched or derived",
+                "download the file, pass its path",
             )
         raise UsageError(f"{text}, which does not exist", "the path of a file", "check the path for a typing mistake")
     if not (path.is_file() or path.is_dir()):
@@ -71,7 +73,7 @@ def raster_driver(path: Path, name: str) -> str:
         raise TruncatedError(f"{name}, which is empty", "a whole file", "copy or download the file again")
     if head[:4] in MAGIC:
         return "GTiff"
-    if _is_markup(head):
+    if is_markup(head):
         raise ForbiddenReferenceError(
             f"{name}, an XML document (VRT, WMS or the like), which would open other files or servers",
             "a GeoTIFF that holds its own pixels",
@@ -90,7 +92,8 @@ def raster_driver(path: Path, name: str) -> str:
     )
 
 
-def _is_markup(head: bytes) -> bool:
+def is_markup(head: bytes) -> bool:
+    """Whether a file starts like XML, in UTF-8 or UTF-16; an HTML error page does not count."""
     for encoding in ("utf-8-sig", "utf-16"):
         text = head.decode(encoding, errors="ignore").lstrip()
         if text.startswith("<") and not text.lower().startswith(("<!doctype html", "<html")):

@@ -269,7 +269,9 @@ def _check_georeference(dataset: Any, name: str) -> None:  # noqa: ANN401 - rast
         )
     numbers = [float(value) for value in at[:6]]
     if not all(math.isfinite(value) for value in numbers) or at.a == 0 or at.e == 0:
-        raise NoGeoreferenceError(f"{name} with geotransform {numbers}", "pixels of finite size", "set it with gdal_edit")
+        raise NoGeoreferenceError(
+            f"{name} with geotransform {numbers}", "pixels of finite size", "set it with gdal_edit"
+        )
     if max(abs(at.b / at.a), abs(at.d / at.e)) > ROTATION_TOLERANCE or at.a < 0 or at.e > 0:
         raise GridMismatchError(
             f"{name} with a rotated, mirrored or south-up geotransform {numbers}",

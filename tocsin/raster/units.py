@@ -47,7 +47,9 @@ def check_name(name: str, units: Units) -> None:
     found = HYP3.search(name)
     scale = "p" if OPERA.search(name) else found.group(1).lower() if found else ""
     if scale == "a":
-        raise WrongUnitsError(f"{name}, a HyP3 product in amplitude", "power or decibel", "order it in power or square it")
+        raise WrongUnitsError(
+            f"{name}, a HyP3 product in amplitude", "power or decibel", "order it in power or square it"
+        )
     if scale == "p" and units == "db":
         raise _linear_as_db(f"{name}, linear power by its name")
     if scale == "d" and units == "linear":
