@@ -2,10 +2,11 @@
 
 from tocsin.raster.acquired import Acquired, acquired
 from tocsin.raster.aligned import Aligned, Method, align
-from tocsin.raster.backscatter import Backscatter, Units, open_backscatter
+from tocsin.raster.backscatter import Backscatter, open_backscatter
 from tocsin.raster.opening import Raster, open_raster
 from tocsin.raster.rasterised import Rasterised, rasterise
 from tocsin.raster.source import BandArray, ClosingSource, Limits, Source
+from tocsin.raster.units import Units
 from tocsin.raster.writer import RasterSpec, RasterWriter
 
 __all__ = [

@@ -89,7 +89,7 @@ def acquired(href: str, tags: Mapping[str, str]) -> Acquired | None:
 
 
 def parse_time(text: str) -> datetime | None:
-    """Return a UTC time from ISO 8601, ``YYYYMMDDThhmmss`` or TIFF's ``YYYY:MM:DD hh:mm:ss``; None when it is neither."""
+    """Return a UTC time from ISO 8601, ``YYYYMMDDThhmmss`` or TIFF's ``YYYY:MM:DD hh:mm:ss``, None from the rest."""
     text = text.strip()
     if re.fullmatch(r"\d{4}:\d\d:\d\d \d\d:\d\d:\d\d", text):
         text = text.replace(":", "-", 2)

@@ -1,7 +1,7 @@
 """Read any source on another grid: windowed resampling that knows NaN, dB and footprints.
 
-Each window asked is cut into parts whose footprint in the source stays small; each part is read from the source and warped
-by GDAL in memory, float32 with NaN as nodata, so that an invalid neighbour never takes part in a mean.
+Each window asked is cut into parts whose footprint in the source stays small; each part is read from the source and
+warped by GDAL in memory, float32 with NaN as nodata, so that an invalid neighbour never takes part in a mean.
 """
 
 import math
@@ -151,8 +151,8 @@ def align(source: Source, grid: Grid, method: Method) -> Aligned:
     grid
         Grid to see it on, in any CRS.
     method
-        ``nearest`` for classes; ``bilinear`` for continuous values; ``power`` for dB, which is averaged in linear power.
-        The last two take the mean over the footprint where the grid's pixels are 1.5 times larger or more.
+        ``nearest`` for classes; ``bilinear`` for continuous values; ``power`` for dB, averaged in linear power. The
+        last two take the mean over the footprint where the grid's pixels are 1.5 times larger or more.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Open one raster file, refusing what is hostile, and read it with one rule of validity.
 
-What lies beside a file (``.aux.xml``, ``.ovr``, ``.msk``, world files) is never read: a product depends on the bytes whose
-hash its provenance states, and a side file cannot point elsewhere.
+What lies beside a file (``.aux.xml``, ``.ovr``, ``.msk``, world files) is never read: a product depends on the bytes
+whose hash its provenance states, and a side file cannot point elsewhere.
 """
 
 import hashlib
@@ -58,8 +58,8 @@ def bound_cache() -> None:
 class Raster(ClosingSource):
     """One open raster file: a `Source` of all its bands but alpha.
 
-    Values are physical (stored value x scale + offset, as the file states). A pixel is NaN where its band holds the nodata
-    value, NaN or infinity, where the internal mask or alpha is 0, and outside the file. Made by `open_raster`.
+    Values are physical (stored value x scale + offset, as the file states). A pixel is NaN where its band holds the
+    nodata value, NaN or infinity, where the internal mask or alpha is 0, and outside the file. Made by `open_raster`.
 
     Attributes
     ----------

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from affine import Affine
 
 from tocsin.errors import ForbiddenReferenceError, NoGeoreferenceError, NotARasterError, UsageError
 from tocsin.grid import FloatArray, Grid, Window, project
@@ -63,9 +62,7 @@ class Rasterised(ClosingSource):
         near = [self._shapes[index] for index in np.sort(self._tree.query(box(*part.bounds)))]
         burnt = np.zeros(inside.shape, dtype=np.uint8)
         if near:
-            at = part.transform
-            transform = Affine(at.a, at.b, at.c, at.d, at.e, at.f)
-            rasterize(near, out=burnt, transform=transform, all_touched=self._all_touched, default_value=1)
+            rasterize(near, out=burnt, transform=part.transform, all_touched=self._all_touched, default_value=1)
         row, col = inside.row - window.row, inside.col - window.col
         out[0, row : row + inside.height, col : col + inside.width] = burnt
         return out

@@ -1,8 +1,8 @@
 """Check a TIFF's own directory against the file's size, before GDAL sees the file.
 
-GDAL allocates and reads by what a header promises. This reader trusts nothing: it looks only at bytes that are there, so
-its memory is bounded by the file, and it finds strips or tiles that lie outside it. Layout: TIFF revision 6.0 (Adobe 1992)
-section 2 and the BigTIFF extension.
+GDAL allocates and reads by what a header promises. This reader trusts nothing: it looks only at bytes that are there,
+so its memory is bounded by the file, and it finds strips or tiles that lie outside it. Layout: TIFF revision 6.0 (Adobe
+1992) section 2 and the BigTIFF extension.
 """
 
 import os

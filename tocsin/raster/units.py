@@ -1,8 +1,8 @@
 """Is it backscatter in the unit that was stated? Judged from a bounded sample, before any scoring.
 
-Over land and water C-band backscatter has medians around -10 dB (VV) and -16 dB (VH), which is 0.02 to 0.1 in linear power;
-only bright cities pass 0 dB (1 in power). So nearly all true dB values are negative, no power is, and digital numbers of
-an uncalibrated product are in the hundreds.
+Over land and water C-band backscatter has medians around -10 dB (VV) and -16 dB (VH), which is 0.02 to 0.1 in linear
+power; only bright cities pass 0 dB (1 in power). So nearly all true dB values are negative, no power is, and digital
+numbers of an uncalibrated product are in the hundreds.
 """
 
 import re
@@ -17,7 +17,7 @@ Units = Literal["db", "linear"]
 
 # Fewer values than these say nothing about a unit.
 MIN_SAMPLE = 100
-# At least this share of dB values is negative, and at most this share of linear ones (noise subtraction can leave some).
+# At least this share of dB values is negative, and at most this share of linear ones (noise subtraction leaves some).
 NEGATIVE_SHARE = 0.05
 # A median above it is no linear power (10 = +10 dB) but a digital number.
 MAX_MEDIAN_POWER = 10.0

@@ -59,8 +59,8 @@ class RasterWriter:
     """Writer of one single-band COG from rows in ascending order.
 
     Rows go to an uncompressed working file beside the product, which `finish` turns into a COG and `commit` renames.
-    Working files are called ``.tocsin-*.part``, which matches no product. Memory does not depend on the height. The same
-    rows give the same bytes.
+    Working files are called ``.tocsin-*.part``, which matches no product. Memory does not depend on the height. The
+    same rows give the same bytes.
 
     Parameters
     ----------
