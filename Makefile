@@ -33,11 +33,11 @@ format: $(FULL)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# What users without the triton extra get: the library's own tests under numpy 2, in an environment of its own.
+# What users without the triton extra get: the tests under numpy 2, in an environment of its own.
 numpy2:
 	$(MAKE) VENV=.venv-numpy2 .venv-numpy2/.tocsin-numpy2
 	.venv-numpy2/bin/python -c 'import numpy; assert numpy.__version__ >= "2", numpy.__version__; print("numpy", numpy.__version__)'
-	.venv-numpy2/bin/python -m pytest --fast tests/test_tocsin_*.py $(ARGS)
+	.venv-numpy2/bin/python -m pytest --fast $(ARGS)
 
 $(CORE): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 found: install one, or give PYTHON=/path/to/python" >&2; exit 1; }
@@ -52,7 +52,7 @@ $(FULL): $(CORE) constraints-triton.txt
 	touch $@
 
 $(VENV)/.tocsin-numpy2: $(CORE)
-	$(PIP) install -c constraints.txt --no-build-isolation -e ".[cpu,dev]"
+	$(PIP) install -c constraints.txt --no-build-isolation -e ".[cpu,train,batch,serve,dev]"
 	touch $@
 
 clean:
