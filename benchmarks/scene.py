@@ -16,12 +16,11 @@ from affine import Affine
 from rasterio.windows import Window as RasterioWindow
 
 from tocsin import score
-from tocsin.chips import plan
 from tocsin.inference import SlidingRows, read_chips
 from tocsin.raster import open_backscatter
 from tocsin.repository import load_model
 from tocsin.runtimes import open_runtime
-from tocsin.scoring import ScoringOptions
+from tocsin.scoring import ScoringOptions, plan_windows
 from tocsin.simulate import FloodSettings, NumpyRandom, flood_scene
 
 TILE = 1024
@@ -66,7 +65,7 @@ def time_graph(scene: Path, options: ScoringOptions) -> tuple[float, int]:
     model = load_model("flood", options.model_repository, options.precision)
     seconds, chips = 0.0, 0
     with open_backscatter(str(scene)) as source, open_runtime(model, options) as runtime:
-        windows = plan(source.grid.shape, model.manifest.chip_px, options.overlap)
+        windows = plan_windows(source.grid.shape, model.manifest.chip_px, options)
         for chip in read_chips((SlidingRows(source, windows),), windows):
             if chip.images[0] is not None:
                 image = chip.images[0][None]

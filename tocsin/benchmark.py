@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from tocsin.chips import plan
 from tocsin.raster import open_backscatter
 from tocsin.repository import load_model
 from tocsin.runtimes import available_cores, open_runtime
-from tocsin.scoring import ScoringOptions, score
+from tocsin.scoring import ScoringOptions, plan_windows, score
 
 
 class BenchReport(BaseModel):
@@ -43,7 +42,7 @@ def bench_flood(post: Path, out: Path, options: ScoringOptions) -> BenchReport:
     """
     model = load_model("flood", options.model_repository, options.precision)
     with open_backscatter(str(post), "db") as source:
-        windows = plan(source.grid.shape, model.manifest.chip_px, options.overlap)
+        windows = plan_windows(source.grid.shape, model.manifest.chip_px, options)
         shape = source.grid.shape
         images = [source.read(window)[np.newaxis] for window in windows]
     chips = [image for image in images if not np.isnan(image).all()]

@@ -212,6 +212,7 @@ class AsideProbability:
         handle, name = tempfile.mkstemp(prefix=".tocsin-", suffix=".part", dir=folder)
         self._path = Path(name)
         self._file = os.fdopen(handle, "wb")
+        self._written = 0
 
     def append(self, rows: QuantisedArray) -> None:
         """Write the next rows, uint16 [height, width].
@@ -224,14 +225,15 @@ class AsideProbability:
         try:
             self._file.write(np.ascontiguousarray(rows).data)
             self._file.flush()
+            self._written += len(rows)
         except OSError as error:
             raise StorageFullError(
                 f"a disk that took no more ({error.strerror})", f"room beside {self._path.parent}", "free some space"
             ) from error
 
     def read(self, window: Window) -> FloatArray:
-        """Return probability in `window`, float32 [1, height, width], NaN = no data or outside."""
-        height, width = self.grid.shape
+        """Return probability in `window`, float32 [1, height, width], NaN = no data, outside or not written yet."""
+        height, width = self._written, self.grid.width
         top, left = max(window.row, 0), max(window.col, 0)
         bottom, right = min(window.row + window.height, height), min(window.col + window.width, width)
         values = np.full((1, window.height, window.width), np.nan, dtype=np.float32)
