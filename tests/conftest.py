@@ -105,7 +105,7 @@ def checkpoint_facts():
 
 @pytest.fixture(scope="session")
 def tiny_weights(checkpoint_facts):
-    """Return the weights of that network: random, with logits of several units so that decisions differ."""
+    """Return the weights of that network: random, with logits of a few units so that decisions differ."""
     import torch
 
     from training.networks import NetworkConfig, build
@@ -115,7 +115,7 @@ def tiny_weights(checkpoint_facts):
     weights = network.state_dict()
     for name, tensor in weights.items():
         if name.endswith("running_var"):
-            tensor.uniform_(0.05, 0.2)
+            tensor.uniform_(0.5, 1.5)
         elif tensor.is_floating_point():
             tensor.add_(0.2 * torch.randn_like(tensor))
     return weights

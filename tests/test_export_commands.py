@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the extra train")
 
-from export import commands, flood
+from export import commands, flood, model
 from export.parity import ParityChips
 from tocsin.cli.registry import as_command
 from tocsin.errors import ModelInvalidError, ProductExistsError, UsageError
@@ -14,11 +14,13 @@ from tocsin.repository import load_model
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch):
+def _quick(monkeypatch, tiny_graph):
     def chips(data):
         yield ParityChips("real, one" if data else "simulated", {"s1": np.full((1, 2, 32, 32), -12.0, np.float32)})
 
     monkeypatch.setattr(flood, "chips", chips)
+    # Tracing takes seconds and has tests of its own; graph alone traces for real.
+    monkeypatch.setattr(model, "to_onnx", lambda *_: tiny_graph)
     monkeypatch.delenv("TOCSIN_DATA", raising=False)
 
 
