@@ -8,7 +8,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TextIO, cast
+from types import TracebackType
+from typing import Any, Final, Self, TextIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -89,6 +90,15 @@ class FeatureWriter:
         if self._geopackage is not None and not self.count:
             self._append_geopackage([], [])
         self._write("\n]}\n")
+        self.abandon()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file; only `close` ends it properly."""
         self.abandon()
 
     def abandon(self) -> None:

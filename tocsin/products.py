@@ -1,56 +1,40 @@
 """Flood products: one pass over strips of probability writes every file of a scene, and all appear or none."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Literal, Self
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from tocsin.chips import Strip
+from tocsin.chips import PROBABILITY_NODATA, PROBABILITY_SCALE, Strip
+from tocsin.features import FeatureUnits, FeatureWriter
+from tocsin.flood_request import (
+    FloodRequest,
+    ModelFacts,
+    class_spec,
+    exclusion_spec,
+    found_warnings,
+    item_facts,
+    probability_spec,
+    quicklook_facts,
+)
 from tocsin.grid import Grid, Window
-from tocsin.raster import Source
+from tocsin.hazards.flood import CLASSES, WATER_CLASSES, AreaTally, ClassArray, decide, permanence, split
+from tocsin.polygons import PolygonBuilder
+from tocsin.product_files import ProductFiles
+from tocsin.raster import RasterWriter
 from tocsin.result import FloodSummary, ProductName, Provenance, ResultWarning
+from tocsin.sieve import sieve
+from tocsin.terrain import NOT_JUDGED, USER, BitArray, Terrain
+from tocsin.thumbnail import Backdrop, ClassThumbnail
 
+__all__ = ["FloodOutcome", "FloodProducts", "FloodRequest", "ModelFacts"]
 
-@dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """What the GeoTIFF tags say about the model: no times, no paths."""
-
-    model: str
-    version: str
-    sha256: str
-    precision: str
-    licence: str
-    tocsin: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FloodRequest:
-    """What to write, where, and with what beside the probability.
-
-    Every `Source` lies on `grid` (use `tocsin.raster.align` or `rasterise`), one band; this module closes none of them.
-    """
-
-    out: Path
-    scene_id: str
-    grid: Grid
-    threshold: float
-    facts: ModelFacts
-    pre: bool = False
-    reference_water: Source | None = None
-    dem: Source | None = None
-    exclude: Source | None = None
-    aoi: Source | None = None
-    orbit_pass: Literal["ascending", "descending"] | None = None
-    incidence_deg: float | None = None
-    acquired: datetime | None = None
-    pre_acquired: datetime | None = None
-    overwrite: bool = False
-    gpkg: bool = False
+_PIECE_PIXELS: Final = 2**21
+"""Pixels worked on at once: more would only cost memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,41 +47,169 @@ class FloodOutcome:
     warnings: tuple[ResultWarning, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Some rows between the decision and the writers: classes, probability, and `permanence` if water is split."""
+
+    row: int
+    codes: ClassArray
+    probability: npt.NDArray[np.uint16]
+    permanent: ClassArray | None
+
+    def part(self, start: int, stop: int) -> "_Rows":
+        permanent = None if self.permanent is None else self.permanent[start:stop]
+        return _Rows(self.row + start, self.codes[start:stop], self.probability[start:stop], permanent)
+
+
 class FloodProducts:
     """Writes the products of one scene.
 
-    ``FloodProducts(request)`` refuses existing products at once (`ProductExistsError`) and makes no file; `consume` works strip by
-    strip; `commit` renames everything into place, ``*_class.tif`` last; `discard` (or leaving the context without a
-    commit) leaves nothing behind.
+    ``FloodProducts(request)`` refuses existing products at once (`ProductExistsError`) and makes no file; `consume`
+    works strip by strip; `commit` renames everything into place, ``*_class.tif`` last; `discard` (or leaving the
+    context without a commit) leaves nothing behind.
     """
 
     def __init__(self, request: FloodRequest) -> None:
         self._request = request
+        self._files = ProductFiles(request.out, request.scene_id, overwrite=request.overwrite)
+        self._backdrop = Backdrop()
+        self._picture = ClassThumbnail(request.grid.shape, tuple(CLASSES))
+        self._tally = AreaTally(request.grid)
+        self._held: deque[_Rows] = deque()
+        self._judged = self._valid = 0
+        self._count = 0
+
+    @property
+    def _is_split(self) -> bool:
+        return self._request.pre or self._request.reference_water is not None
+
+    @property
+    def _judged_share(self) -> float | None:
+        """Share of the valid pixels that the DEM has a height for; None without a DEM or a valid pixel."""
+        return self._judged / self._valid if self._valid else None
+
+    @property
+    def _has_exclusion(self) -> bool:
+        return self._request.dem is not None or self._request.exclude is not None
 
     def add_backdrop(self, grid: Grid, window: Window, vv_db: npt.NDArray[np.float32]) -> None:
-        """Show VV of a window that was read anyway behind the quicklook; any thread, any order, any grid over the scene.
+        """Show VV of a window that was read anyway behind the quicklook: from one thread, in any order.
 
         Parameters
         ----------
         grid : Grid
-            The grid that `window` refers to.
+            The grid that `window` refers to, always the same.
         window : Window
             Where `vv_db` lies; may reach outside.
         vv_db : numpy.ndarray
             float32 [height, width], dB, NaN = no data. Decimated at once.
         """
-        raise NotImplementedError
+        self._backdrop.add(grid, window, vv_db)
 
     def consume(self, strips: Iterable[Strip]) -> None:
         """Take every strip of the scene in ascending order, without gaps, on the request's grid."""
-        raise NotImplementedError
+        request, files = self._request, self._files
+        classes = files.raster("class", request.grid, class_spec(request))
+        geopackage = files.working("geopackage") if request.gpkg else None
+        units = FeatureUnits(self._tally.unit_km2, PROBABILITY_SCALE)
+        names = {code: CLASSES[code].name for code in WATER_CLASSES}
+        features = FeatureWriter(files.working("polygons"), request.grid, units, names, geopackage)
+        builder = PolygonBuilder(request.grid.width, WATER_CLASSES)
+        with features:
+            for row, decided in sieve(self._decided(strips)):
+                for rows in self._taken(row, decided):
+                    self._write(rows, classes, builder, features)
+            for polygon in builder.finish():
+                features.add(polygon)
+            features.close()
+        self._count = features.count
+
+    def _decided(self, strips: Iterable[Strip]) -> Iterator[tuple[int, ClassArray]]:
+        """Write probability and exclusion, decide classes before the sieve, and hold what is needed after it."""
+        request, files = self._request, self._files
+        probabilities = files.raster("probability", request.grid, probability_spec(request))
+        exclusion = files.raster("exclusion", request.grid, exclusion_spec(request)) if self._has_exclusion else None
+        terrain = Terrain(request.grid, request.orbit_pass, request.incidence_deg) if request.dem else None
+        for strip in strips:
+            window = Window(strip.row, 0, len(strip.probability), request.grid.width)
+            probability = strip.probability
+            if request.aoi is not None:
+                probability = np.where(request.aoi.read(window)[0] > 0, probability, np.uint16(PROBABILITY_NODATA))
+            probabilities.write_rows(strip.row, probability)
+            blocked = None
+            if exclusion is not None:
+                bits = self._excluded(window, terrain, probability)
+                exclusion.write_rows(strip.row, bits)
+                blocked = (bits != 0) & (bits != NOT_JUDGED)
+            reference = None if request.reference_water is None else request.reference_water.read(window)[0]
+            permanent = permanence(strip.pre_probability, reference, request.threshold)
+            codes = decide(probability, request.threshold, blocked)
+            self._held.append(_Rows(strip.row, codes, probability, permanent))
+            yield strip.row, codes
+
+    def _excluded(self, window: Window, terrain: Terrain | None, probability: npt.NDArray[np.uint16]) -> BitArray:
+        """Bits of some rows; counts for how many of the valid pixels the DEM has a height."""
+        request = self._request
+        bits = np.zeros(window.shape, dtype=np.uint8)
+        if terrain is not None and request.dem is not None:
+            bits = terrain.judge(request.dem, window.row, window.height)
+            valid = probability != PROBABILITY_NODATA
+            self._valid += int(np.count_nonzero(valid))
+            self._judged += int(np.count_nonzero(valid & (bits != NOT_JUDGED)))
+        if request.exclude is not None:
+            by_user = request.exclude.read(window)[0] > 0
+            # What the user excluded is decided, whatever the DEM does not know.
+            bits[by_user] = np.where(bits[by_user] == NOT_JUDGED, 0, bits[by_user]) | USER
+        return bits
+
+    def _taken(self, row: int, decided: ClassArray) -> Iterator["_Rows"]:
+        """Join sieved classes with what was held for their rows, in pieces."""
+        most = max(1, _PIECE_PIXELS // decided.shape[1])
+        done = 0
+        while done < len(decided):
+            held = self._held.popleft()
+            assert held.row == row + done, f"row {held.row} held for {row + done}"
+            height = min(len(held.codes), len(decided) - done, most)
+            if height < len(held.codes):
+                self._held.appendleft(held.part(height, len(held.codes)))
+            yield replace(held.part(0, height), codes=decided[done : done + height])
+            done += height
+
+    def _write(self, rows: "_Rows", classes: RasterWriter, builder: PolygonBuilder, features: FeatureWriter) -> None:
+        codes = split(rows.codes, rows.permanent)
+        classes.write_rows(rows.row, codes)
+        weights = self._tally.weights(rows.row, len(codes))
+        self._tally.add(codes, weights)
+        self._picture.add(rows.row, codes)
+        for polygon in builder.add(codes, rows.probability, weights):
+            features.add(polygon)
 
     def commit(self, provenance: Provenance, warnings: tuple[ResultWarning, ...] = ()) -> FloodOutcome:
-        """Finish all files and rename them; `warnings` are those known before, returned together with those found here."""
-        raise NotImplementedError
+        """Finish all files and rename them.
+
+        Parameters
+        ----------
+        provenance : Provenance
+            Goes into the item.
+        warnings : tuple of ResultWarning
+            What was known before; returned together with what was found here.
+        """
+        from tocsin.quicklook import write_quicklook
+        from tocsin.stac import write_item
+
+        summary = self._tally.summary(self._count, is_split=self._is_split)
+        warnings = (*warnings, *found_warnings(self._request, self._tally, self._judged_share))
+        with self._files.finishing():
+            picture = quicklook_facts(self._request, self._tally, provenance, warnings)
+            write_quicklook(self._files.working("quicklook"), picture, self._picture.shares(), self._backdrop.mean())
+            item = self._files.working("item")
+            write_item(item, item_facts(self._request, self._files.names, (summary, provenance, warnings)))
+        return FloodOutcome(self._files.commit(), summary, self._tally.valid_fraction, warnings)
 
     def discard(self) -> None:
         """Remove every working file; safe to call twice and after `commit`."""
+        self._held.clear()
+        self._files.discard()
 
     def __enter__(self) -> Self:
         return self
@@ -105,4 +217,5 @@ class FloodProducts:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Discard what was not committed."""
         self.discard()

@@ -1,0 +1,222 @@
+"""What flood products are asked to be, and what they say about themselves: tags, warnings, picture and item."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from tocsin.chips import PROBABILITY_NODATA, PROBABILITY_SCALE
+from tocsin.grid import Grid
+from tocsin.hazards.flood import (
+    CLASSES,
+    DRY,
+    FLOOD,
+    NO_DATA,
+    NOT_OBSERVABLE,
+    PERMANENT,
+    WATER,
+    AreaTally,
+)
+from tocsin.raster import RasterSpec, Source
+from tocsin.result import FloodSummary, ProductName, Provenance, ResultWarning
+from tocsin.sieve import SIEVE_PX
+from tocsin.terrain import MID_SWATH_DEG, NOT_JUDGED, REACH_M, STEEP_DEG, Terrain
+
+if TYPE_CHECKING:
+    from tocsin.quicklook import QuicklookFacts
+    from tocsin.stac import ItemFacts
+
+_COVERED: Final = 0.9995
+"""Share from which a DEM counts as covering the scene: its outermost half pixels may lie outside."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What the GeoTIFF tags say about the model: no times, no paths."""
+
+    model: str
+    version: str
+    sha256: str
+    precision: str
+    licence: str
+    tocsin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloodRequest:
+    """What to write, where, and with what beside the probability.
+
+    Every `Source` lies on `grid` (use `tocsin.raster.align` or `rasterise`), one band; this module closes none of them.
+    """
+
+    out: Path
+    scene_id: str
+    grid: Grid
+    threshold: float
+    facts: ModelFacts
+    pre: bool = False
+    reference_water: Source | None = None
+    dem: Source | None = None
+    exclude: Source | None = None
+    aoi: Source | None = None
+    orbit_pass: Literal["ascending", "descending"] | None = None
+    incidence_deg: float | None = None
+    acquired: datetime | None = None
+    pre_acquired: datetime | None = None
+    overwrite: bool = False
+    gpkg: bool = False
+
+
+def _tags(request: FloodRequest) -> dict[str, str]:
+    facts = request.facts
+    return {
+        "TOCSIN_HAZARD": "flood",
+        "TOCSIN_VERSION": facts.tocsin,
+        "TOCSIN_MODEL": facts.model,
+        "TOCSIN_MODEL_VERSION": facts.version,
+        "TOCSIN_MODEL_SHA256": facts.sha256,
+        "TOCSIN_MODEL_PRECISION": facts.precision,
+        "TOCSIN_MODEL_LICENCE": facts.licence,
+        "TOCSIN_THRESHOLD": f"{request.threshold:g}",
+    }
+
+
+def class_spec(request: FloodRequest) -> RasterSpec:
+    """Describe ``*_class.tif``."""
+    size_x, size_y = request.grid.pixel_size_m()
+    names = {str(code): facts.name for code, facts in CLASSES.items()}
+    sieve = {"TOCSIN_SIEVE_PX": str(SIEVE_PX), "TOCSIN_SIEVE_KM2": f"{SIEVE_PX * size_x * size_y / 1e6:.3g}"}
+    return RasterSpec(
+        dtype="uint8",
+        nodata=NO_DATA,
+        description="flood class",
+        tags=_tags(request) | sieve | {"TOCSIN_CLASSES": json.dumps(names)},
+        overview="mode",
+        colormap={code: (*facts.colour, 0 if code == NO_DATA else 255) for code, facts in CLASSES.items()},
+    )
+
+
+def probability_spec(request: FloodRequest) -> RasterSpec:
+    """Describe ``*_probability.tif``."""
+    return RasterSpec(
+        dtype="uint16",
+        nodata=PROBABILITY_NODATA,
+        scale=PROBABILITY_SCALE,
+        description="probability of water",
+        tags=_tags(request),
+        overview="average",
+    )
+
+
+def exclusion_spec(request: FloodRequest) -> RasterSpec:
+    """Describe ``*_exclusion.tif``; no data is where a DEM was given but has no height."""
+    tags = {"TOCSIN_BITS": json.dumps({"1": "layover", "2": "shadow", "4": "steep", "8": "user"})}
+    if request.dem is not None:
+        terrain = Terrain(request.grid, request.orbit_pass, request.incidence_deg)
+        tags |= {
+            "TOCSIN_ORBIT_PASS": request.orbit_pass or "unknown: either",
+            "TOCSIN_LOOK_AZIMUTH_DEG": ", ".join(f"{azimuth:.1f}" for azimuth in terrain.azimuths_deg),
+            "TOCSIN_INCIDENCE_DEG": f"{terrain.incidence_deg:g}",
+            "TOCSIN_STEEP_DEG": f"{STEEP_DEG:g}",
+            "TOCSIN_REACH_M": f"{REACH_M:g}",
+        }
+    return RasterSpec(
+        dtype="uint8",
+        nodata=NOT_JUDGED,
+        description="what radar cannot judge (bits)",
+        tags=_tags(request) | tags,
+        overview="nearest",
+    )
+
+
+def found_warnings(request: FloodRequest, tally: AreaTally, judged_share: float | None) -> tuple[ResultWarning, ...]:
+    """Say what the products cannot say by themselves.
+
+    Parameters
+    ----------
+    request : FloodRequest
+        What was asked.
+    tally : AreaTally
+        After the last row.
+    judged_share : float or None
+        Share of the valid pixels that the DEM has a height for; None without a DEM or a valid pixel.
+    """
+    found: dict[str, str] = {}
+    if tally.valid_fraction == 0:
+        found["empty"] = "no pixel of the scene is valid: nothing was seen, all products are no data"
+    elif tally.valid_fraction < 0.5:
+        found["mostly_no_data"] = f"only {tally.valid_fraction:.1%} of the scene has a result; the rest is not dry"
+    if request.dem is not None:
+        if request.orbit_pass is None:
+            found["orbit_pass_unknown"] = (
+                "the orbit pass is unknown: pixels that an ascending or a descending pass could not see are excluded; "
+                "pass --orbit-pass"
+            )
+        if request.incidence_deg is None:
+            found["incidence_unknown"] = (
+                f"the incidence is unknown: {MID_SWATH_DEG:g} degrees (mid-swath) are assumed for layover and shadow; "
+                "pass --incidence"
+            )
+        if judged_share is not None and judged_share < _COVERED:
+            found["dem_incomplete"] = (
+                f"the DEM has no height for {1 - judged_share:.1%} of the valid pixels: layover, shadow and slope "
+                "were not judged there (255 in the exclusion raster)"
+            )
+    is_split = request.pre or request.reference_water is not None
+    if is_split and tally.pixels[WATER]:
+        found["reference_incomplete"] = (
+            f"{tally.km2(WATER):.4g} km2 of water could not be split into flood and permanent water: "
+            "neither pre-event scene nor reference water is known there (class 1)"
+        )
+    return tuple(ResultWarning(code=code, message=message) for code, message in found.items())
+
+
+def quicklook_facts(
+    request: FloodRequest, tally: AreaTally, provenance: Provenance, warnings: tuple[ResultWarning, ...]
+) -> "QuicklookFacts":
+    """Gather what the picture says."""
+    from tocsin.quicklook import QuicklookFacts
+
+    is_split = request.pre or request.reference_water is not None
+    shown = [FLOOD, PERMANENT, *([WATER] if tally.pixels[WATER] else [])] if is_split else [WATER]
+    unseen = [code for code in (NOT_OBSERVABLE, NO_DATA) if tally.pixels[code]]
+    method = (
+        f"Model {provenance.model} {provenance.version}, {provenance.precision}, {provenance.runtime} on "
+        f"{provenance.device}, threshold {provenance.threshold:g}, patches under {SIEVE_PX} px removed, "
+        f"tocsin {provenance.tocsin}"
+    )
+    return QuicklookFacts(
+        hazard="flood",
+        scene_id=request.scene_id,
+        grid=request.grid,
+        km2={code: tally.km2(code) for code in (*shown, DRY, *unseen)},
+        valid_fraction=tally.valid_fraction,
+        acquired=request.acquired,
+        pre_acquired=request.pre_acquired,
+        has_pre=request.pre,
+        method=method,
+        notes=tuple(warning.message for warning in warnings),
+    )
+
+
+def item_facts(
+    request: FloodRequest,
+    files: Mapping[ProductName, str],
+    outcome: tuple[FloodSummary, Provenance, tuple[ResultWarning, ...]],
+) -> "ItemFacts":
+    """Gather what the item says."""
+    from tocsin.stac import ItemFacts
+
+    summary, provenance, warnings = outcome
+    return ItemFacts(
+        scene_id=request.scene_id,
+        grid=request.grid,
+        files={name: file for name, file in files.items() if name != "item"},
+        acquired=request.acquired,
+        pre_acquired=request.pre_acquired,
+        summary=summary,
+        provenance=provenance,
+        warnings=warnings,
+    )

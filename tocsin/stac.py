@@ -1,0 +1,192 @@
+"""STAC item of a scene's products: where, when, what each file holds and how it was made.
+
+Time: with a known acquisition ``datetime`` is its time. Without one it is null, and the range runs from the launch of
+the first Sentinel-1 to the moment of processing: the scene lies in it for certain, and nothing narrower is known.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from tocsin.chips import PROBABILITY_NODATA, PROBABILITY_SCALE
+from tocsin.grid import Grid
+from tocsin.hazards.flood import CLASSES, NO_DATA, ClassFacts
+from tocsin.result import FloodSummary, ProductName, Provenance, ResultWarning
+from tocsin.terrain import LAYOVER, NOT_JUDGED, SHADOW, STEEP, USER
+
+MISSION_START: Final = datetime(2014, 4, 3, 21, 2, tzinfo=UTC)
+"""Launch of Sentinel-1A: no scene is older."""
+
+EXTENSIONS: Final = (
+    "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
+    "https://stac-extensions.github.io/raster/v1.1.0/schema.json",
+    "https://stac-extensions.github.io/classification/v2.0.0/schema.json",
+    "https://stac-extensions.github.io/processing/v1.2.0/schema.json",
+    "https://stac-extensions.github.io/file/v2.1.0/schema.json",
+)
+
+_COG: Final = "image/tiff; application=geotiff; profile=cloud-optimized"
+_TITLES: Final[dict[ProductName, tuple[str, str, list[str]]]] = {
+    "class": ("Flood class", _COG, ["data"]),
+    "probability": ("Probability of water", _COG, ["data"]),
+    "exclusion": ("What radar cannot judge", _COG, ["data", "data-mask"]),
+    "polygons": ("Polygons of water", "application/geo+json", ["data"]),
+    "geopackage": ("Polygons of water", "application/geopackage+sqlite3", ["data"]),
+    "quicklook": ("Quicklook", "image/png", ["overview", "thumbnail"]),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemFacts:
+    """What an item says.
+
+    Attributes
+    ----------
+    scene_id : str
+        Id of the item.
+    grid : Grid
+        Of the rasters.
+    files : mapping
+        File name of each product, beside the item.
+    acquired, pre_acquired : datetime or None
+        UTC times of the acquisitions, None when unknown or absent.
+    summary, provenance, warnings
+        As in the result.
+    """
+
+    scene_id: str
+    grid: Grid
+    files: Mapping[ProductName, str]
+    acquired: datetime | None
+    pre_acquired: datetime | None
+    summary: FloodSummary
+    provenance: Provenance
+    warnings: tuple[ResultWarning, ...]
+
+
+def write_item(path: Path, facts: ItemFacts) -> None:
+    """Write the item's JSON; asset links are relative to it."""
+    path.write_text(json.dumps(build_item(facts), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def build_item(facts: ItemFacts) -> dict[str, Any]:
+    """Build the STAC 1.1 item as a dictionary."""
+    from pystac import Asset, Item, Link
+
+    geometry, bbox = footprint(facts.grid)
+    unknown = facts.acquired is None
+    item = Item(
+        id=facts.scene_id,
+        geometry=geometry,
+        bbox=bbox,
+        datetime=facts.acquired,
+        start_datetime=MISSION_START if unknown else None,
+        end_datetime=facts.provenance.started if unknown else None,
+        properties=_properties(facts),
+        stac_extensions=list(EXTENSIONS),
+    )
+    for name, file in facts.files.items():
+        title, media_type, roles = _TITLES[name]
+        extra = _asset_fields(name)
+        item.add_asset(name, Asset(f"./{file}", title, media_type=media_type, roles=roles, extra_fields=extra))
+    for source in facts.provenance.inputs:
+        fields = {"file:checksum": f"1220{source.sha256}"} if source.sha256 else {}
+        item.add_link(Link("derived_from", source.href, title="Input", extra_fields=fields))
+    built: dict[str, Any] = item.to_dict(include_self_link=False, transform_hrefs=False)
+    return built
+
+
+def footprint(grid: Grid) -> tuple[dict[str, Any], list[float]]:
+    """Outline of a grid in WGS 84 (RFC 7946, cut at the antimeridian), and its bounding box (west > east across it)."""
+    along = np.linspace(0, 1, 9)
+    cols = np.concatenate([along, np.ones(9), along[::-1], np.zeros(9)]) * grid.width
+    rows = np.concatenate([np.zeros(9), along, np.ones(9), along[::-1]]) * grid.height
+    lon, lat = grid.lonlat(rows, cols)
+    # Pixel rows run southwards: backwards is counter-clockwise.
+    points = [*dict.fromkeys(zip(lon[::-1].round(7).tolist(), lat[::-1].round(7).tolist(), strict=True))]
+    bbox = [min(x for x, _ in points), min(y for _, y in points), max(x for x, _ in points), max(y for _, y in points)]
+    ring = [[x, y] for x, y in [*points, points[0]]]
+    if bbox[0] >= -180 and bbox[2] <= 180 and bbox[2] - bbox[0] <= 180:
+        return {"type": "Polygon", "coordinates": [ring]}, bbox
+    import antimeridian
+    from shapely.geometry import Polygon, mapping
+
+    outline = antimeridian.fix_polygon(Polygon(ring), fix_winding=False, great_circle=False)
+    geometry: dict[str, Any] = json.loads(json.dumps(mapping(outline)))
+    return geometry, list(antimeridian.bbox(outline))
+
+
+def _properties(facts: ItemFacts) -> dict[str, Any]:
+    grid, provenance = facts.grid, facts.provenance
+    epsg = grid.crs.to_epsg()
+    properties: dict[str, Any] = {
+        "title": f"Flood map of {facts.scene_id}",
+        "created": _stamp(provenance.started),
+        "proj:shape": list(grid.shape),
+        "proj:transform": [float(value) for value in tuple(grid.transform)[:6]],
+        "proj:bbox": list(grid.bounds),
+        "processing:level": "L3",
+        "processing:datetime": _stamp(provenance.started),
+        "processing:software": {"tocsin": provenance.tocsin},
+        "processing:lineage": "Probability of water by a neural network on Sentinel-1 backscatter, thresholded, sieved",
+        "tocsin:hazard": "flood",
+        "tocsin:provenance": provenance.model_dump(mode="json"),
+        "tocsin:summary": facts.summary.model_dump(mode="json"),
+        "tocsin:warnings": [warning.model_dump(mode="json") for warning in facts.warnings],
+    }
+    if facts.pre_acquired is not None:
+        properties["tocsin:pre_acquired"] = _stamp(facts.pre_acquired)
+    properties |= {"proj:code": f"EPSG:{epsg}"} if epsg else {"proj:code": None, "proj:wkt2": grid.crs.to_wkt()}
+    return properties
+
+
+def _stamp(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _asset_fields(name: ProductName) -> dict[str, Any]:
+    """Bands and classes of a raster, by the raster (1.1) and classification (2.0) extensions."""
+    if name == "class":
+        band: dict[str, Any] = {"data_type": "uint8", "nodata": NO_DATA}
+        return {"raster:bands": [band], "classification:classes": [_class(code, one) for code, one in CLASSES.items()]}
+    if name == "probability":
+        band = {
+            "data_type": "uint16",
+            "nodata": PROBABILITY_NODATA,
+            "scale": PROBABILITY_SCALE,
+            "offset": 0,
+        }
+        return {"raster:bands": [band]}
+    if name == "exclusion":
+        band = {"data_type": "uint8", "nodata": NOT_JUDGED}
+        bits = {"layover": LAYOVER, "shadow": SHADOW, "steep": STEEP, "user": USER}
+        return {"raster:bands": [band], "classification:bitfields": [_bit(*pair) for pair in bits.items()]}
+    return {}
+
+
+def _class(code: int, facts: ClassFacts) -> dict[str, Any]:
+    described = {
+        "value": code,
+        "name": facts.name,
+        "title": facts.title,
+        "description": facts.title,
+        "color_hint": "{:02X}{:02X}{:02X}".format(*facts.colour),
+    }
+    return described | ({"nodata": True} if code == NO_DATA else {})
+
+
+def _bit(name: str, bit: int) -> dict[str, Any]:
+    return {
+        "name": name,
+        "offset": bit.bit_length() - 1,
+        "length": 1,
+        "classes": [
+            {"value": 0, "name": "clear", "description": f"no {name}"},
+            {"value": 1, "name": name, "description": f"excluded: {name}"},
+        ],
+    }

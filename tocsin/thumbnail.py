@@ -1,0 +1,104 @@
+"""Scenes in small: what strips and windows leave behind for a picture, in memory that does not grow with the scene."""
+
+import math
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from tocsin.grid import Grid, Window
+
+CELLS: Final = 880
+"""Largest number of cells along either axis."""
+_SAMPLES: Final = 3
+"""Samples taken along each axis of a cell, about: a picture needs no more."""
+
+IntArray = npt.NDArray[np.int64]
+
+
+class _Cells:
+    """Square cells of whole pixels over a raster of some shape."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.pixels = max(1, math.ceil(max(shape) / CELLS))
+        self.shape = (math.ceil(shape[0] / self.pixels), math.ceil(shape[1] / self.pixels))
+        self._step = max(1, self.pixels // _SAMPLES)
+
+    def samples(self, first: int, size: int) -> tuple[slice, IntArray, IntArray]:
+        """Which of `size` pixels from `first` on to look at, where cells start among them, and which cells."""
+        start = -first % self._step
+        cell = (np.arange(start, size, self._step) + first) // self.pixels
+        starts = np.flatnonzero(np.diff(cell, prepend=-1))
+        return slice(start, None, self._step), starts, cell[starts]
+
+
+class ClassThumbnail:
+    """Share of each code in every cell.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and columns of the scene.
+    codes : tuple of int
+        Codes of the class raster.
+    """
+
+    def __init__(self, shape: tuple[int, int], codes: tuple[int, ...]) -> None:
+        self._cells = _Cells(shape)
+        self._codes = codes
+        self._counts = np.zeros((len(codes), *self._cells.shape), dtype=np.uint32)
+
+    def add(self, row: int, codes: npt.NDArray[np.uint8]) -> None:
+        """Take some rows of the class raster: uint8 [height, width]."""
+        rows, row_starts, row_cells = self._cells.samples(row, codes.shape[0])
+        cols, col_starts, _ = self._cells.samples(0, codes.shape[1])
+        seen = codes[rows, cols]
+        if not seen.size:
+            return
+        for index, code in enumerate(self._codes):
+            here = seen == code
+            if here.any():
+                across = np.add.reduceat(here.view(np.uint8), col_starts, axis=1, dtype=np.uint32)
+                self._counts[index, row_cells] += np.add.reduceat(across, row_starts, axis=0)
+
+    def shares(self) -> dict[int, npt.NDArray[np.float32]]:
+        """Share of each code, float32 [row, col], 0-1; a cell without a sample counts for none."""
+        total = np.maximum(1, self._counts.sum(axis=0)).astype(np.float32)
+        return {code: counts / total for code, counts in zip(self._codes, self._counts, strict=True)}
+
+
+class Backdrop:
+    """Mean backscatter in every cell; windows may come in any order and overlap."""
+
+    def __init__(self) -> None:
+        self._cells: _Cells | None = None
+        self._sum = np.zeros((0, 0), dtype=np.float32)
+        self._count = np.zeros((0, 0), dtype=np.float32)
+
+    def add(self, grid: Grid, window: Window, values: npt.NDArray[np.float32]) -> None:
+        """Take a window of `grid`: float32 [height, width], NaN = no data; what lies outside the grid is left out."""
+        if self._cells is None:
+            self._cells = _Cells(grid.shape)
+            self._sum, self._count = (np.zeros(self._cells.shape, dtype=np.float32) for _ in range(2))
+        inside = window.intersection(grid.window)
+        if inside is None:
+            return
+        rows, row_starts, row_cells = self._cells.samples(inside.row, inside.height)
+        cols, col_starts, col_cells = self._cells.samples(inside.col, inside.width)
+        top, left = inside.row - window.row, inside.col - window.col
+        seen = values[top : top + inside.height, left : left + inside.width][rows, cols]
+        if not seen.size:
+            return
+        known = np.isfinite(seen)
+        place = (row_cells[:, None], col_cells)
+        for target, amount in ((self._sum, np.where(known, seen, 0)), (self._count, known.astype(np.float32))):
+            across = np.add.reduceat(amount, col_starts, axis=1)
+            target[place] += np.add.reduceat(across, row_starts, axis=0)
+
+    def mean(self) -> npt.NDArray[np.float32] | None:
+        """Mean of each cell, float32 [row, col], NaN where nothing valid came; None when nothing came at all."""
+        if not self._count.any():
+            return None
+        mean = np.full(self._sum.shape, np.nan, dtype=np.float32)
+        np.divide(self._sum, self._count, out=mean, where=self._count > 0)
+        return mean
