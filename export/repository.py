@@ -7,6 +7,7 @@
     NAME/1/model.onnx
 """
 
+import errno
 import hashlib
 import secrets
 import shutil
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tocsin.errors import ProductExistsError
+from tocsin.errors import ProductExistsError, StorageFullError, UsageError
 from tocsin.manifest import Artifact, FileRecord, Manifest, ModelFacts, Parity, Precision, TensorSpec
 from tocsin.repository import MANIFEST
 
@@ -57,8 +58,22 @@ def write(repository: Path, facts: ModelFacts, graphs: Sequence[GraphFile], *, o
     ------
     ProductExistsError
         When it exists and `overwrite` is False.
+    StorageFullError
+        When the disk is full.
+    UsageError
+        When the folder cannot be written for another reason.
     """
     refuse_existing(repository, facts.name, overwrite=overwrite)
+    try:
+        return _write(repository, facts, graphs)
+    except OSError as error:
+        given = f"model repository {repository}, which cannot be written ({error.strerror})"
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise StorageFullError(given, "room for the model", "free some space") from error
+        raise UsageError(given, "a folder that this user may write", "give another --model-repository") from error
+
+
+def _write(repository: Path, facts: ModelFacts, graphs: Sequence[GraphFile]) -> Manifest:
     repository.mkdir(parents=True, exist_ok=True)
     # Names with a dot in front are models to neither tocsin nor Triton's explicit control.
     aside = repository / f".tocsin-{secrets.token_hex(4)}.part"

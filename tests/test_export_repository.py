@@ -1,11 +1,13 @@
+import errno
 import hashlib
 import json
+import os
 
 import pytest
 
 from export import repository as repository_module
 from export.repository import GraphFile, config_pbtxt, write
-from tocsin.errors import ProductExistsError
+from tocsin.errors import ProductExistsError, StorageFullError, UsageError
 from tocsin.manifest import DYNAMIC, ModelFacts
 from tocsin.repository import MANIFEST, load_model, verify_model
 
@@ -101,7 +103,8 @@ def test_overwrite_leaves_nothing_of_the_old_model(tmp_path, model_facts, graph,
 
 
 @pytest.mark.parametrize("existed", [True, False])
-def test_a_failed_write_changes_nothing(tmp_path, model_facts, graph, monkeypatch, existed) -> None:
+@pytest.mark.parametrize(("number", "expected"), [(errno.ENOSPC, StorageFullError), (errno.EACCES, UsageError)])
+def test_a_failed_write_changes_nothing(tmp_path, model_facts, graph, monkeypatch, existed, number, expected) -> None:
     """When the folder cannot be put in place, what was there is there, and nothing lies beside it."""
     if existed:
         write(tmp_path, model_facts, [graph])
@@ -110,11 +113,11 @@ def test_a_failed_write_changes_nothing(tmp_path, model_facts, graph, monkeypatc
 
     def refuses(self, target):
         if self.name.endswith(".part"):
-            raise OSError(28, "No space left on device")
+            raise OSError(number, os.strerror(number))
         return rename(self, target)
 
     monkeypatch.setattr(repository_module.Path, "replace", refuses)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(expected, match=os.strerror(number)):
         write(tmp_path, model_facts, [graph], overwrite=True)
 
     assert contents(tmp_path) == before
