@@ -44,7 +44,7 @@ def demo(
         out=out / "products",
         options=options,
         post=files.post,
-        reference_water=files.reference_water,
+        pre=files.pre,
         dem=files.dem,
         orbit_pass=files.orbit_pass,
         incidence_deg=files.incidence_deg,
