@@ -157,7 +157,7 @@ def found_warnings(request: FloodRequest, tally: AreaTally, judged_share: float 
         if request.incidence_deg is None:
             found["incidence_unknown"] = (
                 f"the incidence is unknown: {MID_SWATH_DEG:g} degrees (mid-swath) are assumed for layover and shadow; "
-                "pass --incidence"
+                "pass --incidence-deg"
             )
         if judged_share is not None and judged_share < _COVERED:
             found["dem_incomplete"] = (

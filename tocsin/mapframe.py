@@ -68,7 +68,7 @@ def draw_map(
     size : MapSize
         Size of the picture.
     """
-    canvas: RGBArray = _grey(backdrop, size)
+    canvas = _grey(backdrop, size)
     covered = np.zeros_like(shares[DRY])
     colour = np.zeros((*covered.shape, 3), dtype=np.float32)
     for code in WATER_CLASSES:
@@ -77,12 +77,13 @@ def draw_map(
     # Premultiplied, so that resizing bleeds no colour where there is none.
     strength = np.minimum(1, _WATER_BOOST * covered)
     colour *= (strength / np.maximum(covered, 1e-6))[..., None]
-    alpha = _resized(strength, size)[..., None]
-    canvas = canvas * (1 - alpha) + np.stack([_resized(colour[..., band], size) for band in range(3)], axis=-1)
-    for code, pattern in ((NOT_OBSERVABLE, hatch(size, 1)), (NO_DATA, hatch(size, -1))):
-        unseen = _resized((shares[code] >= 0.5).astype(np.float32), size) >= 0.5
+    overlay = np.stack([_resized(colour[..., band], size) for band in range(3)], axis=-1)
+    canvas *= 1 - _resized(strength, size)[..., None]
+    canvas += overlay
+    for code, slant in ((NOT_OBSERVABLE, 1), (NO_DATA, -1)):
+        unseen = np.greater_equal(_resized((shares[code] >= 0.5).astype(np.float32), size), 0.5)
         canvas[unseen] = ground(code)
-        canvas[unseen & pattern] = line(code)
+        canvas[unseen & hatch(size, slant)] = line(code)
     return Image.fromarray(np.clip(np.rint(canvas), 0, 255).astype(np.uint8))
 
 
@@ -120,6 +121,7 @@ def draw_graticule(picture: Image.Image, grid: Grid, size: MapSize, origin: tupl
         if not 0 < span < 90:
             continue
         step, decimals = _tick(span)
+        last: float | None = None
         for number in range(math.ceil(values.min() / step), math.floor(values.max() / step) + 1):
             line_ = _isoline(values if is_lat else values.T, number * step)
             points = [
@@ -130,10 +132,15 @@ def draw_graticule(picture: Image.Image, grid: Grid, size: MapSize, origin: tupl
                 continue
             draw.line(points, fill=(20, 24, 30, 90), width=1)
             text = _label(number * step, decimals, is_lat=is_lat)
+            place = points[0][1] if is_lat else points[-1][0]
+            needed = 18 if is_lat else draw.textlength(text, font=font) + 12
+            if last is not None and abs(place - last) < needed:
+                continue
+            last = place
             if is_lat:
-                draw.text((left - 8, points[0][1]), text, fill=_INK, font=font, anchor="rm")
+                draw.text((left - 8, place), text, fill=_INK, font=font, anchor="rm")
             else:
-                draw.text((points[-1][0], top + size.height + 7), text, fill=_INK, font=font, anchor="mt")
+                draw.text((place, top + size.height + 7), text, fill=_INK, font=font, anchor="mt")
     draw.rectangle((left - 1, top - 1, left + size.width, top + size.height), outline=_INK, width=2)
 
 
@@ -170,7 +177,7 @@ def _grey(backdrop: npt.NDArray[np.float32] | None, size: MapSize) -> RGBArray:
     known = np.isfinite(backdrop)
     low, high = np.percentile(backdrop[known], (2, 98)).tolist()
     share = np.clip((backdrop - low) / max(high - low, 1e-3), 0, 1)
-    grey = np.where(known, 105 + 145 * share, plain).astype(np.float32)
+    grey = np.where(known, 125 + 125 * share, plain).astype(np.float32)
     return np.repeat(_resized(grey, size)[..., None], 3, axis=-1)
 
 

@@ -1,10 +1,10 @@
 """Flood products: one pass over strips of probability writes every file of a scene, and all appear or none."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import tee
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,9 @@ _PIECE_PIXELS: Final = 2**21
 """Pixels worked on at once: more would only cost memory."""
 
 
+Kind = TypeVar("Kind", bound=np.generic)
+
+
 @dataclass(frozen=True, slots=True)
 class FloodOutcome:
     """What was written."""
@@ -49,16 +52,29 @@ class FloodOutcome:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Some rows between the decision and the writers: classes, probability, and `permanence` if water is split."""
+    """Some rows on their way: classes, probability, and `permanence` where water is split; all [height, width]."""
 
     row: int
     codes: ClassArray
     probability: npt.NDArray[np.uint16]
     permanent: ClassArray | None
 
-    def part(self, start: int, stop: int) -> "_Rows":
-        permanent = None if self.permanent is None else self.permanent[start:stop]
-        return _Rows(self.row + start, self.codes[start:stop], self.probability[start:stop], permanent)
+
+class _Rechunked(Generic[Kind]):
+    """Rows of an array that come in chunks of any height, handed out in others."""
+
+    def __init__(self, chunks: Iterable[npt.NDArray[Kind]]) -> None:
+        self._chunks = iter(chunks)
+        self._held: npt.NDArray[Kind] | None = None
+
+    def take(self, rows: int) -> npt.NDArray[Kind]:
+        """Return the next rows: [rows, width]."""
+        held = [] if self._held is None else [self._held]
+        while sum(map(len, held)) < rows:
+            held.append(next(self._chunks))
+        joined = held[0] if len(held) == 1 else np.concatenate(held)
+        self._held = joined[rows:]
+        return joined[:rows]
 
 
 class FloodProducts:
@@ -75,7 +91,6 @@ class FloodProducts:
         self._backdrop = Backdrop()
         self._picture = ClassThumbnail(request.grid.shape, tuple(CLASSES))
         self._tally = AreaTally(request.grid)
-        self._held: deque[_Rows] = deque()
         self._judged = self._valid = 0
         self._count = 0
 
@@ -116,16 +131,15 @@ class FloodProducts:
         features = FeatureWriter(files.working("polygons"), request.grid, units, names, geopackage)
         builder = PolygonBuilder(request.grid.width, WATER_CLASSES)
         with features:
-            for row, decided in sieve(self._decided(strips)):
-                for rows in self._taken(row, decided):
-                    self._write(rows, classes, builder, features)
+            for rows in self._sieved(self._decided(strips)):
+                self._write(rows, classes, builder, features)
             for polygon in builder.finish():
                 features.add(polygon)
             features.close()
         self._count = features.count
 
-    def _decided(self, strips: Iterable[Strip]) -> Iterator[tuple[int, ClassArray]]:
-        """Write probability and exclusion, decide classes before the sieve, and hold what is needed after it."""
+    def _decided(self, strips: Iterable[Strip]) -> Iterator[_Rows]:
+        """Write probability and exclusion, and decide classes before the sieve."""
         request, files = self._request, self._files
         probabilities = files.raster("probability", request.grid, probability_spec(request))
         exclusion = files.raster("exclusion", request.grid, exclusion_spec(request)) if self._has_exclusion else None
@@ -143,9 +157,7 @@ class FloodProducts:
                 blocked = (bits != 0) & (bits != NOT_JUDGED)
             reference = None if request.reference_water is None else request.reference_water.read(window)[0]
             permanent = permanence(strip.pre_probability, reference, request.threshold)
-            codes = decide(probability, request.threshold, blocked)
-            self._held.append(_Rows(strip.row, codes, probability, permanent))
-            yield strip.row, codes
+            yield _Rows(strip.row, decide(probability, request.threshold, blocked), probability, permanent)
 
     def _excluded(self, window: Window, terrain: Terrain | None, probability: npt.NDArray[np.uint16]) -> BitArray:
         """Bits of some rows; counts for how many of the valid pixels the DEM has a height."""
@@ -162,18 +174,23 @@ class FloodProducts:
             bits[by_user] = np.where(bits[by_user] == NOT_JUDGED, 0, bits[by_user]) | USER
         return bits
 
-    def _taken(self, row: int, decided: ClassArray) -> Iterator["_Rows"]:
-        """Join sieved classes with what was held for their rows, in pieces."""
-        most = max(1, _PIECE_PIXELS // decided.shape[1])
-        done = 0
-        while done < len(decided):
-            held = self._held.popleft()
-            assert held.row == row + done, f"row {held.row} held for {row + done}"
-            height = min(len(held.codes), len(decided) - done, most)
-            if height < len(held.codes):
-                self._held.appendleft(held.part(height, len(held.codes)))
-            yield replace(held.part(0, height), codes=decided[done : done + height])
-            done += height
+    def _sieved(self, decided: Iterator[_Rows]) -> Iterator[_Rows]:
+        """Sieve classes, fill such holes in permanent water too, and join both with the probability, in pieces."""
+        # The copies run a few rows apart: that is all that they hold.
+        copies = tee(decided, 3 if self._is_split else 2)
+        classes = sieve((rows.row, rows.codes) for rows in copies[0])
+        values = _Rechunked(rows.probability for rows in copies[1])
+        lasting = None
+        if self._is_split:
+            # A hole that is filled must not turn into flood for being a hole in permanent water too.
+            strips = ((rows.row, rows.permanent) for rows in copies[2] if rows.permanent is not None)
+            lasting = _Rechunked(rows for _, rows in sieve(strips, keep_specks=True))
+        most = max(1, _PIECE_PIXELS // self._request.grid.width)
+        for row, codes in classes:
+            for start in range(0, len(codes), most):
+                part = codes[start : start + most]
+                permanent = None if lasting is None else lasting.take(len(part))
+                yield _Rows(row + start, part, values.take(len(part)), permanent)
 
     def _write(self, rows: "_Rows", classes: RasterWriter, builder: PolygonBuilder, features: FeatureWriter) -> None:
         codes = split(rows.codes, rows.permanent)
@@ -208,7 +225,6 @@ class FloodProducts:
 
     def discard(self) -> None:
         """Remove every working file; safe to call twice and after `commit`."""
-        self._held.clear()
         self._files.discard()
 
     def __enter__(self) -> Self:

@@ -25,6 +25,8 @@ _INK: Final = (30, 34, 40)
 _FAINT: Final = (95, 102, 112)
 _ALARM: Final = (176, 0, 32)
 _PAPER: Final = (255, 255, 255)
+_AMBER: Final = (255, 214, 102)
+_SOFT: Final = (205, 210, 218)
 _ENOUGH: Final = 0.5
 """Share of the scene below which the picture warns in large letters."""
 
@@ -107,13 +109,17 @@ def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
 def _header(picture: Image.Image, facts: QuicklookFacts) -> None:
     draw = ImageDraw.Draw(picture)
     draw.rectangle((0, 0, _WIDTH, 84), fill=_INK)
-    draw.text((30, 13), f"{facts.hazard.upper()} MAP", fill=(255, 214, 102), font=_font(19))
+    draw.text((30, 13), f"{facts.hazard.upper()} MAP", fill=_AMBER, font=_font(19))
     draw.text((30, 39), _shortened(facts.scene_id, _font(30), 900), fill=_PAPER, font=_font(30))
-    draw.text((_WIDTH - 30, 15), _when("post-event", facts.acquired), fill=_PAPER, font=_font(18), anchor="ra")
+    post_ink, pre_ink = (
+        _PAPER if facts.acquired else _AMBER,
+        _SOFT if facts.pre_acquired or not facts.has_pre else _AMBER,
+    )
+    draw.text((_WIDTH - 30, 12), _when("post-event", facts.acquired), fill=post_ink, font=_font(21), anchor="ra")
     second = _when("pre-event", facts.pre_acquired) if facts.has_pre else "no pre-event acquisition"
-    draw.text((_WIDTH - 30, 38), second, fill=(205, 210, 218), font=_font(16), anchor="ra")
+    draw.text((_WIDTH - 30, 39), second, fill=pre_ink, font=_font(16), anchor="ra")
     if facts.has_pre:
-        draw.text((_WIDTH - 30, 59), f"gap: {_gap(facts)}", fill=(205, 210, 218), font=_font(16), anchor="ra")
+        draw.text((_WIDTH - 30, 59), f"gap: {_gap(facts)}", fill=_SOFT, font=_font(16), anchor="ra")
 
 
 def _when(name: str, time: datetime | None) -> str:
@@ -130,22 +136,10 @@ def _gap(facts: QuicklookFacts) -> str:
 
 def _panel(picture: Image.Image, facts: QuicklookFacts, size: MapSize, *, has_backdrop: bool) -> None:
     draw = ImageDraw.Draw(picture)
-    y = _TOP - 4
-    seen = sum(km2 for code, km2 in facts.km2.items() if code not in {NOT_OBSERVABLE, NO_DATA})
-    draw.text((_PANEL_X, y), "Area", fill=_INK, font=_font(20))
-    draw.text((_WIDTH - 30, y + 3), "km\N{SUPERSCRIPT TWO}   of observed", fill=_FAINT, font=_font(15), anchor="ra")
-    y += 36
-    for code, km2 in facts.km2.items():
-        _swatch(picture, code, (_PANEL_X, y))
-        draw.text((_PANEL_X + 44, y + 12), CLASSES[code].title, fill=_INK, font=_font(17), anchor="lm")
-        share = f"{km2 / seen:6.1%}" if seen and code not in {NOT_OBSERVABLE, NO_DATA} else ""
-        draw.text((_WIDTH - 102, y + 12), _km2(km2), fill=_INK, font=_font(19), anchor="rm")
-        draw.text((_WIDTH - 30, y + 12), share, fill=_FAINT, font=_font(15), anchor="rm")
-        y += 36
-    draw.line((_PANEL_X, y + 2, _WIDTH - 30, y + 2), fill=(200, 204, 210), width=1)
-    draw.text((_PANEL_X, y + 22), "Observed", fill=_INK, font=_font(17), anchor="lm")
-    draw.text((_WIDTH - 102, y + 22), _km2(seen), fill=_INK, font=_font(19), anchor="rm")
-    y += 50
+    y = _headline(draw, facts)
+    _superscript(draw, (_WIDTH - 146, y), "km", _font(15))
+    draw.text((_WIDTH - 30, y), "of observed", fill=_FAINT, font=_font(15), anchor="ra")
+    y = _legend(picture, facts, y + 26)
     low = facts.valid_fraction < _ENOUGH
     text = f"{_percent(facts.valid_fraction)} of the scene has a result"
     draw.text((_PANEL_X, y), text, fill=_ALARM if low else _INK, font=_font(17))
@@ -155,6 +149,52 @@ def _panel(picture: Image.Image, facts: QuicklookFacts, size: MapSize, *, has_ba
     _bar(draw, size, y)
     _north(draw, facts.grid, (_WIDTH - 62, y + 12))
     _corners(draw, facts.grid, y + 82)
+
+
+def _headline(draw: ImageDraw.ImageDraw, facts: QuicklookFacts) -> int:
+    """Write the figure that matters in large type, and return where the panel goes on."""
+    code = next(iter(facts.km2))
+    nothing = facts.valid_fraction == 0
+    figure = "nothing seen" if nothing else _km2(facts.km2[code])
+    colour = _ALARM if nothing else CLASSES[code].colour
+    draw.text((_PANEL_X, _TOP - 8), CLASSES[code].title, fill=_INK, font=_font(22))
+    draw.text((_PANEL_X, _TOP + 22), figure, fill=colour, font=_font(54))
+    if not nothing:
+        width = draw.textlength(figure, font=_font(54))
+        _superscript(draw, (_PANEL_X + width + 12, _TOP + 48), "km", _font(28), fill=colour)
+    return _TOP + 104
+
+
+def _superscript(
+    draw: ImageDraw.ImageDraw,
+    place: tuple[float, float],
+    text: str,
+    font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
+    fill: tuple[int, int, int] = _FAINT,
+) -> None:
+    """Write a unit squared: the embedded font has no raised two."""
+    draw.text(place, text, fill=fill, font=font)
+    size = font.size if isinstance(font, ImageFont.FreeTypeFont) else 10
+    draw.text(
+        (place[0] + draw.textlength(text, font=font) + 1, place[1] - size / 5), "2", fill, _font(round(size * 0.62))
+    )
+
+
+def _legend(picture: Image.Image, facts: QuicklookFacts, y: int) -> int:
+    """Draw a row per class, then the sum of what was observed, and return where the panel goes on."""
+    draw = ImageDraw.Draw(picture)
+    seen = sum(km2 for code, km2 in facts.km2.items() if code not in {NOT_OBSERVABLE, NO_DATA})
+    for code, km2 in facts.km2.items():
+        _swatch(picture, code, (_PANEL_X, y))
+        draw.text((_PANEL_X + 44, y + 12), CLASSES[code].title, fill=_INK, font=_font(17), anchor="lm")
+        share = f"{km2 / seen:6.1%}" if seen and code not in {NOT_OBSERVABLE, NO_DATA} else ""
+        draw.text((_WIDTH - 112, y + 12), _km2(km2), fill=_INK, font=_font(19), anchor="rm")
+        draw.text((_WIDTH - 30, y + 12), share, fill=_FAINT, font=_font(15), anchor="rm")
+        y += 36
+    draw.line((_PANEL_X, y + 2, _WIDTH - 30, y + 2), fill=(200, 204, 210), width=1)
+    draw.text((_PANEL_X, y + 22), "Observed", fill=_INK, font=_font(17), anchor="lm")
+    draw.text((_WIDTH - 112, y + 22), _km2(seen), fill=_INK, font=_font(19), anchor="rm")
+    return y + 50
 
 
 def _km2(km2: float) -> str:
@@ -263,9 +303,9 @@ def _shortened(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, wi
         return text
     # The end of a scene id tells scenes of one day apart: the middle goes.
     keep = len(text)
-    while keep > 8 and font.getlength(f"{text[: keep // 2]}\N{HORIZONTAL ELLIPSIS}{text[-(keep // 2) :]}") > width:
+    while keep > 8 and font.getlength(f"{text[: keep // 2]}...{text[-(keep // 2) :]}") > width:
         keep -= 1
-    return f"{text[: keep // 2]}\N{HORIZONTAL ELLIPSIS}{text[-(keep // 2) :]}"
+    return f"{text[: keep // 2]}...{text[-(keep // 2) :]}"
 
 
 def _wrapped(

@@ -22,7 +22,9 @@ _MIN_ROWS: Final = 256
 ClassArray = npt.NDArray[np.uint8]
 
 
-def sieve(strips: Iterable[tuple[int, ClassArray]], size: int = SIEVE_PX) -> Iterator[tuple[int, ClassArray]]:
+def sieve(
+    strips: Iterable[tuple[int, ClassArray]], size: int = SIEVE_PX, *, keep_specks: bool = False
+) -> Iterator[tuple[int, ClassArray]]:
     """Remove water components under `size` pixels, then fill dry components under `size` that only water surrounds.
 
     Components are 4-connected, as the polygons are. A dry component that touches the scene's edge, 254 or 255 may be
@@ -34,6 +36,8 @@ def sieve(strips: Iterable[tuple[int, ClassArray]], size: int = SIEVE_PX) -> Ite
         First row and uint8 [height, width] of codes 0, 1, 254 and 255; ascending, without gaps.
     size : int
         Smallest component kept, pixels; 1 keeps everything.
+    keep_specks : bool
+        Only fill holes.
 
     Yields
     ------
@@ -50,22 +54,22 @@ def sieve(strips: Iterable[tuple[int, ClassArray]], size: int = SIEVE_PX) -> Ite
             held = np.concatenate([held, codes])
         ready = len(held) - halo
         if ready - done >= _MIN_ROWS:
-            yield top + done, _sieved(held, size)[done:ready]
+            yield top + done, _sieved(held, size, keep_specks=keep_specks)[done:ready]
             cut = max(0, ready - halo)
             held, top, done = held[cut:], top + cut, ready - cut
     if held is not None and len(held) > done:
-        yield top + done, _sieved(held, size)[done:]
+        yield top + done, _sieved(held, size, keep_specks=keep_specks)[done:]
 
 
-def _sieved(codes: ClassArray, size: int) -> ClassArray:
+def _sieved(codes: ClassArray, size: int, *, keep_specks: bool) -> ClassArray:
     water = codes == WATER
     if size <= 1 or not water.any():
         return codes
     result = codes.copy()
     flat = result.reshape(-1)
-    runs = find_runs(result, (WATER,))
-    specks = runs.pixels(_small(runs, size)[1])
-    flat[specks] = DRY
+    if not keep_specks:
+        runs = find_runs(result, (WATER,))
+        flat[runs.pixels(_small(runs, size)[1])] = DRY
     runs = find_runs(result, (DRY,))
     root, small = _small(runs, size)
     pixels = runs.pixels(small)

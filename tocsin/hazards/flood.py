@@ -62,7 +62,7 @@ class ClassFacts:
 
 
 CLASSES: Final[dict[int, ClassFacts]] = {
-    DRY: ClassFacts("dry", "No water", (226, 226, 220)),
+    DRY: ClassFacts("dry", "No water", (200, 200, 196)),
     WATER: ClassFacts("water", "Water", (0, 114, 178)),
     PERMANENT: ClassFacts("permanent_water", "Permanent water", (86, 180, 233)),
     FLOOD: ClassFacts("flood_water", "Flood water", (213, 43, 30)),
@@ -133,24 +133,19 @@ def decide(probability: QuantisedArray, threshold: float, blocked: MaskArray | N
     return codes
 
 
-UNKNOWN: Final = 0
-NOT_PERMANENT: Final = 1
-IS_PERMANENT: Final = 2
-
-
 def permanence(
     pre_probability: QuantisedArray | None, reference: npt.NDArray[np.float32] | None, threshold: float
 ) -> ClassArray | None:
-    """Say for each pixel whether it is water at other times: `UNKNOWN`, `NOT_PERMANENT` or `IS_PERMANENT`.
+    """Say for each pixel whether it is water at other times: `WATER`, `DRY` or `NO_DATA` (unknown).
 
-    Either of the two says permanent; not permanent is what at least one knows and none calls permanent.
+    Either of the two says water; dry is what at least one knows and none calls water.
 
     Parameters
     ----------
     pre_probability : numpy.ndarray or None
-        uint16 [height, width] of the pre-event acquisition; permanent from the same threshold on.
+        uint16 [height, width] of the pre-event acquisition; water from the same threshold on.
     reference : numpy.ndarray or None
-        float32 [height, width]; permanent above 0, NaN = unknown.
+        float32 [height, width]; water above 0, NaN = unknown.
     threshold : float
         Probability from which a pixel is water.
 
@@ -161,18 +156,21 @@ def permanence(
     """
     answers = []
     if pre_probability is not None:
-        water = pre_probability >= stored_threshold(threshold)
-        answers.append(np.where(pre_probability == PROBABILITY_NODATA, UNKNOWN, water + np.uint8(NOT_PERMANENT)))
+        answers.append(decide(pre_probability, threshold))
     if reference is not None:
-        answers.append(np.where(np.isnan(reference), UNKNOWN, (reference > 0) + np.uint8(NOT_PERMANENT)))
-    return np.maximum.reduce(answers).astype(np.uint8) if answers else None
+        answers.append(np.where(np.isnan(reference), np.uint8(NO_DATA), (reference > 0).view(np.uint8)))
+    if len(answers) < 2:
+        return answers[0] if answers else None
+    first, second = answers
+    return np.where((first == WATER) | (second == WATER), np.uint8(WATER), np.minimum(first, second))
 
 
 def split(codes: ClassArray, permanent: ClassArray | None) -> ClassArray:
     """Split water into permanent and flood water where `permanence` knows; elsewhere it stays water."""
     if permanent is None:
         return codes
-    meaning = np.array([WATER, FLOOD, PERMANENT], dtype=np.uint8)
+    meaning = np.full(256, WATER, dtype=np.uint8)
+    meaning[[WATER, DRY]] = PERMANENT, FLOOD
     return np.where(codes == WATER, meaning[permanent], codes)
 
 
