@@ -3,7 +3,9 @@
 import ast
 import re
 import subprocess
+import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -180,3 +182,35 @@ def test_public_names_are_frozen():
     import tocsin
 
     assert sorted(tocsin.__all__) == ["Result", "__version__", "errors", "score"]
+
+
+def imported(folder: Path) -> set[str]:
+    """Return the top-level names that the modules of a folder import, also inside functions."""
+    names = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {each.name.split(".")[0] for each in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names.add((node.module or "").split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize(
+    ("package", "extras"),
+    [
+        ("tocsin", ["cpu"]),
+        ("training", ["cpu", "train"]),
+        ("export", ["cpu", "train"]),
+        ("serving", ["serve", "batch"]),
+    ],
+)
+def test_every_import_is_declared(package: str, extras: list[str], root: Path):
+    """What a package imports is declared in pyproject, not only brought by something else."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *(each for extra in extras for each in project["optional-dependencies"][extra])]
+    declared = {re.split(r"[\[<>=]", each, maxsplit=1)[0].lower().replace("_", "-") for each in wanted}
+    providers = metadata.packages_distributions()
+    for name in imported(root / package) - set(sys.stdlib_module_names) - set(CODE):
+        found = {each.lower().replace("_", "-") for each in providers.get(name, [name])}
+        assert found & declared, f"{package} imports {name}"
