@@ -82,8 +82,10 @@ class Raster(ClosingSource):
         self.path = path
         self._dataset = dataset
         self._lock = threading.RLock()
-        colours = dataset.colorinterp
-        self._alpha = [index for index, colour in enumerate(colours, 1) if colour == ColorInterp.alpha]
+        # GDAL drops an alpha interpretation that a float file gets late; a band that is called alpha still is one.
+        named = [str(text or "").strip().lower() == "alpha" for text in dataset.descriptions]
+        kinds = zip(dataset.colorinterp, named, strict=True)
+        self._alpha = [index for index, (kind, alpha) in enumerate(kinds, 1) if alpha or kind == ColorInterp.alpha]
         self._indexes = [index for index in range(1, dataset.count + 1) if index not in self._alpha]
         flags = dataset.mask_flag_enums[0]
         self._has_mask = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
@@ -240,7 +242,7 @@ def _damaged(name: str) -> TruncatedError:
 
 def _check_dataset(dataset: Any, name: str, limits: Limits) -> None:  # noqa: ANN401 - rasterio has no types
     check_shape(name, dataset.shape, dataset.count, limits)
-    if all(colour == ColorInterp.alpha for colour in dataset.colorinterp):
+    if all(kind == ColorInterp.alpha for kind in dataset.colorinterp):
         raise WrongBandsError(f"{name} with an alpha band only", "a band of values", "pass the file with the data")
     stored = dataset.dtypes[0]
     kind = np.dtype("c8" if stored.startswith("complex") else stored)
