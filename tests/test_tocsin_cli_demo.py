@@ -77,6 +77,13 @@ def test_bench_as_text(tiny_repository: Path, chips: Path, capsys: pytest.Captur
     assert "ratio" in capsys.readouterr().out
 
 
+def test_bench_needs_a_valid_pixel(tiny_repository: Path, chips: Path, capsys: pytest.CaptureFixture[str]):
+    """A scene without data has nothing to compare with, and exits 2."""
+    scene = chips / "S1Hand/Void_3_S1Hand.tif"
+    assert main(["bench", "--scene", str(scene), "--model-repository", str(tiny_repository), "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "usage"
+
+
 def test_evaluate_counts_what_was_written(tiny_repository: Path, chips: Path, tmp_path: Path):
     """Figures are those of the class rasters that `tocsin flood` writes, counted here another way."""
     report = evaluate_flood(chips, ScoringOptions(model_repository=tiny_repository), lambda _: None)

@@ -97,7 +97,7 @@ Overlap = Annotated[
         "--overlap",
         metavar="PX",
         envvar="TOCSIN_OVERLAP",
-        help="Pixels that neighbouring windows share.",
+        help="Pixels that neighbouring windows share; an eighth of a chip by default.",
         rich_help_panel=RUN,
     ),
 ]
