@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from tocsin.errors import UsageError
+from tocsin.inference import SlidingRows, read_chips
 from tocsin.raster import open_backscatter
 from tocsin.repository import load_model
 from tocsin.runtimes import available_cores, open_runtime
