@@ -131,7 +131,6 @@ def _properties(facts: ItemFacts) -> dict[str, Any]:
         "proj:transform": [float(value) for value in tuple(grid.transform)[:6]],
         "proj:bbox": list(grid.bounds),
         "processing:level": "L3",
-        "processing:datetime": _stamp(provenance.started),
         "processing:software": {"tocsin": provenance.tocsin},
         "processing:lineage": "Probability of water by a neural network on Sentinel-1 backscatter, thresholded, sieved",
         "tocsin:hazard": "flood",

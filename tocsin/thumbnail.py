@@ -20,9 +20,11 @@ class _Cells:
     """Square cells of whole pixels over a raster of some shape."""
 
     def __init__(self, shape: tuple[int, int]) -> None:
-        self.pixels = max(1, math.ceil(max(shape) / CELLS))
+        smallest = max(1, math.ceil(max(shape) / CELLS))
+        self._step = max(1, smallest // _SAMPLES)
+        # A whole number of steps: then every cell, also a cut one at the edge, begins with a sample.
+        self.pixels = self._step * math.ceil(smallest / self._step)
         self.shape = (math.ceil(shape[0] / self.pixels), math.ceil(shape[1] / self.pixels))
-        self._step = max(1, self.pixels // _SAMPLES)
 
     def samples(self, first: int, size: int) -> tuple[slice, IntArray, IntArray]:
         """Which of `size` pixels from `first` on to look at, where cells start among them, and which cells."""
@@ -51,15 +53,16 @@ class ClassThumbnail:
     def add(self, row: int, codes: npt.NDArray[np.uint8]) -> None:
         """Take some rows of the class raster: uint8 [height, width]."""
         rows, row_starts, row_cells = self._cells.samples(row, codes.shape[0])
-        cols, col_starts, _ = self._cells.samples(0, codes.shape[1])
+        cols, col_starts, col_cells = self._cells.samples(0, codes.shape[1])
         seen = codes[rows, cols]
         if not seen.size:
             return
+        place = (row_cells[:, None], col_cells)
         for index, code in enumerate(self._codes):
             here = seen == code
             if here.any():
                 across = np.add.reduceat(here.view(np.uint8), col_starts, axis=1, dtype=np.uint32)
-                self._counts[index, row_cells] += np.add.reduceat(across, row_starts, axis=0)
+                self._counts[index][place] += np.add.reduceat(across, row_starts, axis=0)
 
     def shares(self) -> dict[int, npt.NDArray[np.float32]]:
         """Share of each code, float32 [row, col], 0-1; a cell without a sample counts for none."""
