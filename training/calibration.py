@@ -57,7 +57,7 @@ def fit_temperature(logits: Tensor, water: Tensor, weight: Tensor) -> Fit:
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
-    optimiser.step(loss)  # type: ignore[arg-type]
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
     temperature = min(max(float(log_temperature.detach().exp()), LEAST), MOST)
     return Fit(
         temperature=temperature,

@@ -23,6 +23,7 @@ SIMULATED_SEED = 1_000_000
 """First seed of the training scenes; tests and the demo draw from below."""
 
 LOG_EVERY = 100
+RESUME_EVERY = 100
 logger = logging.getLogger("tocsin.training")
 # Lightning speaks of devices and of its maker's services at every start.
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -62,16 +63,10 @@ class Run:
 
 
 class _Course(Callback):
-    """Tell the stream which step a resumed run goes on from, and the log how the loss falls."""
+    """Tell the log how the loss falls."""
 
-    def __init__(self, stream: MixedFloods, stage: Stage) -> None:
-        self._stream = stream
+    def __init__(self, stage: Stage) -> None:
         self._stage = stage
-
-    def on_train_start(self, trainer: Trainer, pl_module: FloodTask) -> None:  # type: ignore[override]
-        """Skip the batches that were already learnt from."""
-        del pl_module
-        self._stream.first_step = trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
         """Log the loss now and then."""
@@ -119,8 +114,8 @@ def _fit_stage(run: Run, stage: Stage, weights: Weights | None, key: str) -> Wei
     stream = MixedFloods(Pools(run.real, run.sites, run.simulated), stage, recipe)
     watch = recipe.early_stopping if stage.real_share > 0 and run.watched else None
     folder = run.work / f"{stage.name}-{key}"
-    resume = ModelCheckpoint(folder, filename="resume", every_n_train_steps=100, enable_version_counter=False)
-    callbacks: list[Callback] = [_Course(stream, stage), resume]
+    resume = ModelCheckpoint(folder, filename="resume", every_n_train_steps=RESUME_EVERY, enable_version_counter=False)
+    callbacks: list[Callback] = [_Course(stage), resume]
     best = ModelCheckpoint(folder, filename="best", monitor="watched_iou", mode="max", enable_version_counter=False)
     if watch is not None:
         callbacks += [EarlyStopping("watched_iou", patience=watch.patience, mode="max"), best]
@@ -141,9 +136,11 @@ def _fit_stage(run: Run, stage: Stage, weights: Weights | None, key: str) -> Wei
     )
     last = folder / "resume.ckpt"
     path = str(last) if run.resume and last.is_file() else None
+    if path is not None:
+        stream.first_step = int(torch.load(path, weights_only=True)["global_step"])
     with warnings.catch_warnings():
         # A stage without a watched event has no validation, and its stream draws in this process by design.
-        warnings.filterwarnings("ignore", message=".*(validation_step|num_workers|_pytree|isinstance).*")
+        warnings.filterwarnings("ignore", message=".*(validation_step|num_workers|_pytree|isinstance|not empty).*")
         trainer.fit(task, DataLoader(stream, batch_size=None), _watched(run), ckpt_path=path, weights_only=True)
     if watch is not None and best.best_model_path:
         state = torch.load(best.best_model_path, weights_only=True)["state_dict"]
@@ -162,10 +159,10 @@ def _watched(run: Run) -> DataLoader[tuple[Tensor, ...]] | None:
 
 def _key(run: Run, stage: Stage, chips: list[str], before: str) -> str:
     """Return a short hash of what decides a stage's weights."""
-    recipe = run.recipe.model_dump_json(exclude={"stages", "version", "threshold", "name"})
-    text = "\n".join([recipe, stage.model_dump_json(), ",".join(chips), before, ",".join(c.name for c in run.watched)])
-    if not chips:
-        text = "\n".join([recipe, stage.model_dump_json(), before])
+    parts = [run.recipe.model_dump_json(exclude={"stages", "version", "threshold", "name"}), stage.model_dump_json()]
+    if chips:
+        parts += [",".join(chips), ",".join(chip.name for chip in run.watched)]
+    text = "\n".join([*parts, before])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -10,7 +10,7 @@ from tocsin import __version__
 from tocsin.errors import UsageError
 from tocsin.manifest import Architecture, Calibration, DataSource, MetricRow, Training
 from training.checkpoints import CheckpointFacts, save
-from training.datasets import LabelledChip, Sen1Floods11, SimulatedFloods, TerraMeshSites
+from training.datasets import Sen1Floods11, SimulatedFloods, TerraMeshSites
 from training.fit import SIMULATED_SEED, Run, fit
 from training.held_out import HeldOutChip, calibrate, leave_one_event_out, pooled
 from training.networks import build, parameter_count
@@ -22,7 +22,7 @@ REPORT: Final = "held_out.json"
 SEN1FLOODS11: Final = "Sen1Floods11 hand-labelled"
 ATTRIBUTION: Final = {
     SEN1FLOODS11: "Sen1Floods11: Bonafilia et al. 2020, CVPR workshops.",
-    "TerraMesh": "TerraMesh: Blumenstiel et al. 2025; land cover: Karra et al. 2021 (Esri, Impact Observatory), CC-BY-4.0.",
+    "TerraMesh": "TerraMesh: Blumenstiel et al. 2025, CC-BY-4.0; land cover: Karra et al. 2021, CC-BY-4.0.",
 }
 
 
@@ -80,17 +80,19 @@ def train(recipe: Recipe, work: Path, data: Path | None, *, resume: bool = False
 
 def prepare(recipe: Recipe, work: Path, data: Path | None, *, resume: bool = False) -> Run:
     """Read and draw the chips that a recipe learns from."""
-    if data is None:
+    if data is None or recipe.data.sen1floods11 is None:
         raise UsageError(
-            given="no folder of data sets",
-            expected=f"the folder that holds {recipe.data.sen1floods11}",
-            todo="set TOCSIN_DATA or pass --data",
+            given="no folder of labelled floods",
+            expected="real events to hold out for the figures and the temperature",
+            todo="set TOCSIN_DATA or pass --data, and name data.sen1floods11 in the recipe",
         )
     simulated = SimulatedFloods(
         recipe.data.simulated_chips, recipe.data.chip_px, SIMULATED_SEED, cache=work / "simulated.npz"
     )
     sites = tuple(TerraMeshSites(data / recipe.data.terramesh).chips()) if recipe.data.terramesh else ()
-    return Run(recipe, work, tuple(Sen1Floods11(data / recipe.data.sen1floods11).chips()), sites, simulated, resume=resume)
+    return Run(
+        recipe, work, tuple(Sen1Floods11(data / recipe.data.sen1floods11).chips()), sites, simulated, resume=resume
+    )
 
 
 def _facts(recipe: Recipe, run: Run, judged: Sequence[HeldOutChip], temperature: float) -> CheckpointFacts:
@@ -104,7 +106,9 @@ def _facts(recipe: Recipe, run: Run, judged: Sequence[HeldOutChip], temperature:
         name=recipe.name,
         version=recipe.version,
         architecture=Architecture(
-            name=f"{kind} {'-'.join(map(str, network.widths))}", parameters=parameter_count(build(network)), config=config
+            name=f"{kind} {'-'.join(map(str, network.widths))}",
+            parameters=parameter_count(build(network)),
+            config=config,
         ),
         normalisation=recipe.normalisation,
         calibration=Calibration(

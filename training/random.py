@@ -1,10 +1,10 @@
 """Seeded torch draws for the simulators of tocsin."""
 
-from typing import Any
-
 import array_api_compat.torch as torch_xp
 import torch
 from torch import Tensor
+
+from tocsin.simulate.fields import Namespace
 
 
 class TorchRandom:
@@ -25,7 +25,7 @@ class TorchRandom:
         self._numbers = torch.Generator("cpu").manual_seed(seed)
 
     @property
-    def xp(self) -> Any:
+    def xp(self) -> Namespace:
         """Array API namespace (array-api-compat's torch)."""
         return torch_xp
 

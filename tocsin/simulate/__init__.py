@@ -6,14 +6,14 @@ pass the random source that belongs to the library (:class:`NumpyRandom` here, `
 
 from tocsin.simulate.demo import FloodDemo, write_flood_scene
 from tocsin.simulate.fields import NumpyRandom, RandomSource
-from tocsin.simulate.flood import FloodScene, FloodSettings, flood_scene
+from tocsin.simulate.flood import FloodSettings, SimulatedFlood, flood_scene
 
 __all__ = [
     "FloodDemo",
-    "FloodScene",
     "FloodSettings",
     "NumpyRandom",
     "RandomSource",
+    "SimulatedFlood",
     "flood_scene",
     "write_flood_scene",
 ]

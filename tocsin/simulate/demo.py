@@ -12,7 +12,7 @@ from rasterio.crs import CRS
 from tocsin.grid import Grid
 from tocsin.raster import RasterSpec, RasterWriter
 from tocsin.simulate.fields import NumpyRandom
-from tocsin.simulate.flood import PIXEL_M, FloodScene, FloodSettings, flood_scene
+from tocsin.simulate.flood import PIXEL_M, FloodSettings, SimulatedFlood, flood_scene
 
 SEED: Final = 12
 SHAPE: Final = (1024, 1536)
@@ -68,6 +68,7 @@ def write_flood_scene(
     scene = flood_scene(NumpyRandom(seed), shape, settings)
     grid = Grid(CRS.from_epsg(EPSG), Affine(PIXEL_M, 0, ORIGIN[0], 0, -PIXEL_M, ORIGIN[1]), *shape)
     post = _write_acquisition(folder / "flood_post", grid, scene.post_db, _tags(scene, POST_TIME))
+    assert scene.pre_db is not None, "the demo's settings ask for a pre-event acquisition"
     pre = _write_acquisition(folder / "flood_pre", grid, scene.pre_db, _tags(scene, PRE_TIME))
     height = RasterSpec(dtype="float32", nodata=float("nan"), unit="m", overview="average")
     mask = RasterSpec(dtype="uint8", nodata=None, overview="nearest")
@@ -82,7 +83,7 @@ def write_flood_scene(
     )
 
 
-def _tags(scene: FloodScene, time: str) -> dict[str, str]:
+def _tags(scene: SimulatedFlood, time: str) -> dict[str, str]:
     """Return the tags that say when and how an acquisition was made."""
     return {
         "ACQUISITION_DATETIME": time,

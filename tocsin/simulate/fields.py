@@ -8,15 +8,17 @@ from typing import Any, Protocol
 import array_api_compat.numpy as numpy_xp
 import numpy as np
 
-# An array of the namespace in use (numpy.ndarray or torch.Tensor). The array API has no common base class to name.
+# An array of the namespace in use (numpy.ndarray or torch.Tensor), and that namespace. The array API names no common
+# base class for either.
 Array = Any
+Namespace = Any
 
 
 class RandomSource(Protocol):
     """Where a simulator draws from: an array namespace with seeded draws in it."""
 
     @property
-    def xp(self) -> Any:
+    def xp(self) -> Namespace:
         """Array API namespace that every draw belongs to."""
 
     def normal(self, shape: tuple[int, ...]) -> Array:
@@ -42,7 +44,7 @@ class NumpyRandom:
         self._generator = np.random.default_rng(seed)
 
     @property
-    def xp(self) -> Any:
+    def xp(self) -> Namespace:
         """Array API namespace (array-api-compat's numpy)."""
         return numpy_xp
 
@@ -60,7 +62,7 @@ class NumpyRandom:
         return float(self._generator.uniform(low, high))
 
 
-def _wavenumbers(rows: int, cols: int, xp: Any) -> Array:
+def _wavenumbers(rows: int, cols: int, xp: Namespace) -> Array:
     """Return the radial wavenumber of a real 2-D FFT, cycles per pixel, [rows, cols // 2 + 1]; 1 at the origin."""
     vertical = xp.reshape(xp.fft.fftfreq(rows), (rows, 1))
     horizontal = xp.reshape(xp.fft.rfftfreq(cols), (1, cols // 2 + 1))
@@ -135,12 +137,12 @@ def parcels(random: RandomSource, shape: tuple[int, int], size_px: float) -> tup
     return strip * cells + cell, strips * cells
 
 
-def take(table: Array, index: Array, xp: Any) -> Array:
+def take(table: Array, index: Array, xp: Namespace) -> Array:
     """Look values of a 1-D table up by an integer array of any shape."""
     return xp.reshape(xp.take(table, xp.reshape(index, (-1,)), axis=0), index.shape)
 
 
-def smooth(field: Array, weight: float, xp: Any) -> Array:
+def smooth(field: Array, weight: float, xp: Namespace) -> Array:
     """Convolve with the separable kernel [weight, 1 - 2 weight, weight], edges repeated.
 
     Parameters
@@ -161,7 +163,7 @@ def smooth(field: Array, weight: float, xp: Any) -> Array:
     return field
 
 
-def gradient(field: Array, xp: Any) -> tuple[Array, Array]:
+def gradient(field: Array, xp: Namespace) -> tuple[Array, Array]:
     """Return the central differences of a field per pixel, (down the rows, along the columns), edges one-sided."""
     differences = []
     for axis in (0, 1):

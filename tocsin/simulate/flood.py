@@ -1,26 +1,27 @@
 """A Sentinel-1 flood scene with a known answer.
 
-Terrain with a river valley, permanent water up to the river's level, flood water up to a higher one, land cover, and what
-a C-band radar makes of it: backscatter per cover, wind on open water, terrain facing and shadow, multilook speckle,
+Terrain with a river valley, permanent water up to the river level, flood water up to a higher one, land cover, and
+what a C-band radar makes of it: backscatter per cover, wind on open water, terrain facing and shadow, multilook speckle,
 noise floor and swath edge. Everything is drawn from one :class:`~tocsin.simulate.fields.RandomSource`.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tocsin.simulate.fields import Array, RandomSource, gradient, parcels, power_law_field, smooth, take
+from tocsin.simulate.fields import Array, Namespace, RandomSource, gradient, parcels, power_law_field, smooth, take
 
 PIXEL_M: Final = 10.0
 """Ground sampling distance of a simulated scene, m."""
 
 COVERS: Final = ("crops", "bare soil", "grass", "forest", "urban", "sand", "wetland")
-"""Land covers, in the order of the codes in :attr:`FloodScene.cover`."""
+"""Land covers, in the order of the codes in :attr:`SimulatedFlood.cover`."""
 
-# Mean VV and VH backscatter and spread between patches of one cover, dB. Centres follow the land and water statistics of
-# Sen1Floods11 (land -9.8 / -16.4 dB, water -17.1 / -25.0 dB) and, per cover, the C-band tables of Ulaby and Dobson (1989).
+# Mean VV and VH backscatter and spread between patches of one cover, dB. Centres follow the land and water statistics
+# of Sen1Floods11 (land -9.8 / -16.4 dB, water -17.1 / -25.0 dB) and, per cover, the C-band tables of Ulaby and Dobson
+# (1989).
 _COVER_VV_DB: Final = (-10.0, -12.0, -12.0, -8.3, -4.5, -16.5, -9.0)
 _COVER_VH_DB: Final = (-17.0, -20.5, -18.5, -13.8, -12.0, -24.5, -16.0)
 _COVER_SPREAD_DB: Final = (1.7, 2.0, 1.4, 0.8, 2.0, 2.0, 1.4)
@@ -44,19 +45,21 @@ class FloodSettings(BaseModel):
     swath_edge_share: float = Field(0.1, ge=0, le=1, description="Share of scenes that a swath edge cuts.")
     offset_db: float = Field(1.5, ge=0, le=5, description="Standard deviation of a scene's calibration offset, dB.")
     looks: float = Field(4.4, gt=1, le=100, description="Equivalent number of looks (IW GRD: 4.4).")
-    pre_event: bool = Field(True, description="Whether to simulate the pre-event acquisition too.")
-    vegetated_share: float = Field(0.35, ge=0, le=1, description="Share of scenes with emergent vegetation in the water.")
+    pre_event: bool = Field(default=True, description="Whether to simulate the pre-event acquisition too.")
+    vegetated_share: float = Field(
+        0.35, ge=0, le=1, description="Share of scenes with emergent vegetation in the water."
+    )
 
 
 @dataclass(frozen=True)
-class FloodScene:
+class SimulatedFlood:
     """A simulated scene; all arrays (row, col) or (band, row, col), of the namespace that drew them.
 
     Attributes
     ----------
     post_db, pre_db
-        [2, H, W] float32 backscatter VV, VH in dB during and before the flood; NaN beyond the swath edge of the post-event
-        acquisition. ``pre_db`` is None when the settings leave it out.
+        [2, H, W] float32 backscatter VV, VH in dB during and before the flood; NaN beyond the swath edge of the
+        post-event acquisition. ``pre_db`` is None when the settings leave it out.
     water, permanent
         [H, W] bool: all open water during the flood; what is water at all times. Known at every pixel.
     dem
@@ -106,7 +109,7 @@ class _Ground:
     parcel_db: Array
 
 
-def flood_scene(random: RandomSource, shape: tuple[int, int], settings: FloodSettings | None = None) -> FloodScene:
+def flood_scene(random: RandomSource, shape: tuple[int, int], settings: FloodSettings | None = None) -> SimulatedFlood:
     """Simulate one flood seen by Sentinel-1.
 
     Parameters
@@ -133,7 +136,7 @@ def flood_scene(random: RandomSource, shape: tuple[int, int], settings: FloodSet
     if random.number(0, 1) < settings.swath_edge_share:
         outside = _swath_edge(random, shape)
         post = xp.where(outside[None, :, :], xp.full_like(post, math.nan), post)
-    return FloodScene(
+    return SimulatedFlood(
         post_db=post,
         pre_db=pre,
         water=water_fraction > 0.5,
@@ -337,17 +340,17 @@ def _range_ramp(random: RandomSource, shape: tuple[int, int]) -> Array:
     return (rows * math.cos(angle) + cols * math.sin(angle)) / (abs(math.cos(angle)) + abs(math.sin(angle)))
 
 
-def _quantile(field: Array, share: float, xp: Any) -> float:
+def _quantile(field: Array, share: float, xp: Namespace) -> float:
     """Return the value below which ``share`` of a field lies."""
     ordered = xp.sort(xp.reshape(field, (-1,)))
     return float(ordered[min(int(share * (ordered.shape[0] - 1)), ordered.shape[0] - 1)])
 
 
-def _logistic(value: Array, xp: Any) -> Array:
+def _logistic(value: Array, xp: Namespace) -> Array:
     """Return 1 / (1 + exp(-value)) without overflow."""
     return 1 / (1 + xp.exp(xp.clip(-value, -30.0, 30.0)))
 
 
-def _power(value_db: Any, xp: Any) -> Any:
+def _power(value_db: Array, xp: Namespace) -> Array:
     """Convert dB to linear power."""
-    return 10 ** (value_db / 10) if isinstance(value_db, float) else xp.exp(value_db * (math.log(10) / 10))
+    return xp.exp(value_db * (math.log(10) / 10))

@@ -17,8 +17,8 @@ CHUNK: Final = 16
 class SimulatedFloods:
     """A fixed number of simulated scenes, drawn once and kept in half precision.
 
-    dB in float16 is exact to 0.02 dB, an order below speckle; it halves the memory, and a scene costs more to draw than a
-    small network needs to learn from it.
+    dB in float16 is exact to 0.02 dB, an order below speckle; it halves the memory, and a scene costs more to draw than
+    a small network needs to learn from it.
 
     Parameters
     ----------

@@ -1,7 +1,8 @@
 """Co-registered sites in the layout of TerraMesh (Blumenstiel et al. 2025): Sentinel-1 RTC beside a land-cover map.
 
-``S1RTC/ID.tif`` (VV, VH, dB, 10 m) and ``LULC/ID.tif`` (classes of the Esri 10 m map, Karra et al. 2021: 1 is water). The
-map was not made for the day of the acquisition, so that it is a weak label: good for land covers that floods data lack.
+``S1RTC/ID.tif`` (VV, VH, dB, 10 m) and ``LULC/ID.tif`` (classes of the Esri 10 m map, Karra et al. 2021: 1 is water).
+The map was not made for the day of the acquisition, so that it is a weak label, good for land covers that flood data
+lack.
 """
 
 from collections.abc import Iterator

@@ -20,13 +20,8 @@ class SegFormer(nn.Module):
 
     def __init__(self, channels_in: int, widths: Sequence[int]) -> None:
         super().__init__()
-        config = SegformerConfig(
-            num_channels=channels_in,
-            hidden_sizes=list(widths),
-            num_labels=1,
-            decoder_hidden_size=widths[-1],
-            attn_implementation="eager",
-        )
+        config = SegformerConfig(num_channels=channels_in, hidden_sizes=list(widths), decoder_hidden_size=widths[-1])
+        config.num_labels = 1
         self.body = SegformerForSemanticSegmentation(config)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:

@@ -36,7 +36,8 @@ class FloodTask(LightningModule):
         super().__init__()
         self._recipe = recipe
         self._stage = stage
-        self.network = build(recipe.network).to(memory_format=torch.channels_last)
+        self.network = build(recipe.network)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         scale = recipe.normalisation
         self.register_buffer("mean", torch.tensor(scale.mean).reshape(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(scale.std).reshape(1, -1, 1, 1))
