@@ -182,6 +182,14 @@ def test_strips_never_change_a_bit(orbit_pass):
         )
 
 
+def test_tiles_never_change_a_bit(monkeypatch):
+    """A wide scene is judged in tiles; where they lie makes no difference."""
+    heights = np.kron(np.random.default_rng(4).uniform(0, 600, (5, 40)), np.ones((6, 6)))
+    whole = judged(heights, 75.0)
+    monkeypatch.setattr("tocsin.terrain._TILE", 50)
+    assert np.array_equal(judged(heights, 75.0), whole)
+
+
 def test_unknown_height_is_not_judged_and_hides_nothing():
     """A gap in the DEM is its own value; its neighbours are judged by what is known."""
     heights = np.zeros((20, 20))

@@ -47,6 +47,9 @@ _INCLINATION_DEG: Final = 98.18
 _REVOLUTIONS_PER_DAY: Final = 175 / 12
 _HIGHEST_LATITUDE_DEG: Final = 81.5
 
+_TILE: Final = 4096
+"""Columns judged at once: bounds memory on wide scenes."""
+
 Kind = TypeVar("Kind", bound=np.generic)
 Pass = Literal["ascending", "descending"]
 HeightArray = npt.NDArray[np.float32]
@@ -180,8 +183,12 @@ class Terrain:
             row's values do not depend on how rows are grouped into calls.
         """
         rows, cols = self.halo
-        window = Window(row - rows, -cols, height + 2 * rows, dem.grid.width + 2 * cols)
-        return self.bits(dem.read(window)[0])
+        tiles = []
+        for left in range(0, dem.grid.width, _TILE):
+            width = min(_TILE, dem.grid.width - left)
+            window = Window(row - rows, left - cols, height + 2 * rows, width + 2 * cols)
+            tiles.append(self.bits(dem.read(window)[0]))
+        return np.concatenate(tiles, axis=1)
 
     def bits(self, block: HeightArray) -> BitArray:
         """Return the bits of the inner part of a block of heights that reaches `halo` beyond it on every side."""
