@@ -90,6 +90,7 @@ def test_pieces_change_nothing(monkeypatch):
     source = probabilities(70, 90)
     whole, _ = strips_of([source])
     monkeypatch.setattr(inference, "PIECE_PX", 7 * CHIP)
+    monkeypatch.setattr(inference, "FIRST_COLUMNS", 9)
     told = np.zeros((70, 90), int)
     windows = plan((70, 90), CHIP, 8)
 

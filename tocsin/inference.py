@@ -30,8 +30,11 @@ from tocsin.grid import Grid, Window
 from tocsin.raster import Source
 from tocsin.runtimes import Runtime
 
-PIECE_PX = 1 << 21
-"""Pixels read at a time: bounds what a reader needs beside the sliding rows (16 MB for two float32 bands)."""
+PIECE_PX = 1 << 23
+"""Pixels read at a time: bounds what a reader needs beside the sliding rows (64 MB for two float32 bands). Not smaller,
+since a file in strips is decoded anew for every piece that GDAL's cache does not bridge."""
+FIRST_COLUMNS = 1024
+"""Columns read at a time at the top of the scene, so that the first chip need not wait for the whole width."""
 
 OnRead = Callable[[Window, FloatArray], None]
 
@@ -71,6 +74,7 @@ class SlidingRows:
         self._on_read = on_read
         self._rows: FloatArray | None = None
         self._at = -1
+        self._columns = 0
 
     def cut(self, window: Window) -> FloatArray | None:
         """Copy of `window`, float32 [band, chip, chip], NaN outside the scene; None when it holds no valid value."""
@@ -78,25 +82,31 @@ class SlidingRows:
         while self._at < row:
             self._at += 1
             self._advance()
+        self._read_to(min(window.col_stop, self._plan.width))
         assert self._rows is not None
         image = self._rows[:, :, window.col : window.col + window.width].copy()
         return None if np.isnan(image).all() else image
 
     def _advance(self) -> None:
-        start = self._at * self._plan.step
-        kept = 0
+        self._columns = 0
         if self._rows is not None:
             kept = self._plan.overlap
             self._rows[:, :kept] = self._rows[:, self._plan.step :]
             self._rows[:, kept:] = np.nan
-        first, last = start + kept, min(start + self._plan.chip, self._plan.height)
-        columns = max(1, PIECE_PX // max(1, last - first))
-        for col in range(0, self._plan.width if first < last else 0, columns):
-            piece = Window(first, col, last - first, min(columns, self._plan.width - col))
+
+    def _read_to(self, stop: int) -> None:
+        """Read the new rows up to column `stop`."""
+        start = self._at * self._plan.step
+        kept = self._plan.overlap if self._at else 0
+        height = min(start + self._plan.chip, self._plan.height) - start - kept
+        columns = max(1, PIECE_PX // height if self._at else FIRST_COLUMNS)
+        while self._columns < stop:
+            piece = Window(start + kept, self._columns, height, min(columns, self._plan.width - self._columns))
             values = self._source.read(piece)
             if self._rows is None:
                 self._rows = self._empty(values.shape[0])
-            self._rows[:, kept : kept + piece.height, col : col + piece.width] = values
+            self._rows[:, kept : kept + height, piece.col : piece.col_stop] = values
+            self._columns = piece.col_stop
             if self._on_read is not None:
                 self._on_read(piece, values)
 
