@@ -65,7 +65,15 @@ def test_bands_are_found_by_description_else_by_order(tmp_path, db, order, descr
 
 @pytest.mark.parametrize(
     ("count", "descriptions"),
-    [(1, None), (1, ("VV",)), (3, None), (2, ("VV", "VV")), (2, ("HH", "HV")), (2, ("VV", "angle")), (3, ("VV", "VH", "VH"))],
+    [
+        (1, None),
+        (1, ("VV",)),
+        (3, None),
+        (2, ("VV", "VV")),
+        (2, ("HH", "HV")),
+        (2, ("VV", "angle")),
+        (3, ("VV", "VH", "VH")),
+    ],
 )
 def test_bands_that_cannot_be_told_are_refused(tmp_path, db, count, descriptions):
     """One band, three silent ones, doubles and other polarisations are wrong bands."""
@@ -199,7 +207,7 @@ def test_judging_reads_a_bounded_part_of_a_large_scene(tmp_path, monkeypatch, db
     values = np.tile(db, (1, 30, 30))
     path = write(tmp_path / "a.tif", values, tiled=True, blockxsize=512, blockysize=512)
     seen = []
-    monkeypatch.setattr(Raster, "read", lambda self, window, bands=None: seen.append(window) or values[:, :64, :64])
+    monkeypatch.setattr(Raster, "read", lambda _self, window, _bands=None: seen.append(window) or values[:, :64, :64])
     open_backscatter(path).close()
     assert len(seen) <= 16
     assert all(max(window.shape) <= 64 for window in seen)

@@ -141,7 +141,9 @@ def test_side_files_change_nothing(tmp_path, values, hole):
         assert np.array_equal(raster.read(raster.grid.window), before)
 
 
-@pytest.mark.parametrize("window", [Window(-3, -4, 40, 50), Window(18, 28, 5, 5), Window(2, 3, 4, 5), Window(50, 0, 2, 2)])
+@pytest.mark.parametrize(
+    "window", [Window(-3, -4, 40, 50), Window(18, 28, 5, 5), Window(2, 3, 4, 5), Window(50, 0, 2, 2)]
+)
 def test_windows_equal_the_whole_and_nan_outside(tmp_path, values, window):
     """Any window shows the file's pixels in place and NaN outside."""
     whole = np.full((2, 200, 200), np.nan, np.float32)

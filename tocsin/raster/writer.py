@@ -189,7 +189,7 @@ class RasterWriter:
         self._state = "discarded"
         try:
             self._dataset.close()
-        except (RasterioError, CPLE_BaseError, OSError):
+        except (RasterioError, CPLE_BaseError, OSError, SystemError):
             # The rows are thrown away: that the last of them could not be written is no news.
             pass
         finally:
@@ -203,7 +203,8 @@ class RasterWriter:
             yield
         except PermissionError:
             raise
-        except (RasterioError, CPLE_BaseError, OSError, TruncatedError) as error:
+        # rasterio raises SystemError for a failure that GDAL only printed.
+        except (RasterioError, CPLE_BaseError, OSError, SystemError, TruncatedError) as error:
             if hasattr(self, "_dataset"):
                 self.discard()
             for left in self.path.parent.glob(self._pattern):
