@@ -74,7 +74,7 @@ PAIRS = {
 
 @pytest.mark.parametrize("pair", PAIRS)
 def test_a_ramp_is_followed_without_a_shift(pair):
-    """A plane in source pixels comes out where it belongs, to three thousandths of a source pixel or better."""
+    """A plane in source pixels comes out where it belongs, to half a hundredth of a source pixel or better."""
     source, target = PAIRS[pair]
     row, col = np.meshgrid(np.arange(source.height), np.arange(source.width), indexing="ij")
     # A slope of 0.1 a pixel keeps float32 rounding of the values themselves out of the measurement.
@@ -86,7 +86,7 @@ def test_a_ramp_is_followed_without_a_shift(pair):
     assert inside.mean() > 0.5
     error = (out - expected)[:, inside]
     # GDAL weighs source pixels that lie half in a footprint to about a twentieth: no shift, some jitter.
-    assert np.abs(error).max() < (5e-3 if pair == "odd ratio" else 3e-4)
+    assert np.abs(error).max() < (5e-3 if pair == "odd ratio" else 5e-4)
     assert np.abs(error.mean(axis=1)).max() < 1e-4
 
 

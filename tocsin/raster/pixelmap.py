@@ -14,7 +14,7 @@ from affine import Affine
 from tocsin.grid import FloatArray, Grid, Window, project
 
 # Largest error of a position, in source pixels (or target pixels, when these are larger).
-TOLERANCE_PX = 0.002
+TOLERANCE_PX = 0.004
 TILE_SIDES = (256, 128, 64, 32, 16)
 # Tiles per axis on which the side is chosen.
 PROBES = 5

@@ -53,7 +53,7 @@ class TiffFile:
     def __init__(self, file: BinaryIO, name: str) -> None:
         self.file = file
         self.name = name
-        self.size = os.fstat(file.fileno()).st_size
+        self.size = file.seek(0, os.SEEK_END)
         head = self._bytes(0, 8)
         if head[:4] not in MAGIC:
             raise NotARasterError(name, "a TIFF", "pass a GeoTIFF")
