@@ -15,6 +15,7 @@ ARGS ?=
 # The stamps lie inside the environment: a new or foreign environment has none, so its state is never trusted.
 CORE := $(VENV)/.tocsin-core
 FULL := $(VENV)/.tocsin-full
+NUMPY2 := $(VENV)/.tocsin-numpy2
 
 demo: $(CORE)
 	$(BIN)/tocsin demo
@@ -33,11 +34,10 @@ format: $(FULL)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# What users without the triton extra get: the tests under numpy 2, in an environment of its own.
-numpy2:
-	$(MAKE) VENV=.venv-numpy2 .venv-numpy2/.tocsin-numpy2
-	.venv-numpy2/bin/python -c 'import numpy; assert numpy.__version__ >= "2", numpy.__version__; print("numpy", numpy.__version__)'
-	.venv-numpy2/bin/python -m pytest --fast $(ARGS)
+# What users without the triton extra get: the tests under numpy 2. `make test` brings numpy 1.26 back.
+numpy2: $(NUMPY2)
+	$(BIN)/python -c 'import numpy; assert numpy.__version__ >= "2", numpy.__version__; print("numpy", numpy.__version__)'
+	$(BIN)/python -m pytest --fast $(ARGS)
 
 $(CORE): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 found: install one, or give PYTHON=/path/to/python" >&2; exit 1; }
@@ -46,14 +46,16 @@ $(CORE): pyproject.toml constraints.txt
 	$(PIP) install -c constraints.txt --no-build-isolation -e ".[cpu]"
 	touch $@
 
+$(NUMPY2): $(CORE)
+	$(PIP) install -c constraints.txt --no-build-isolation -e ".[cpu,serve,train,batch,dev]"
+	rm -f $(FULL)
+	touch $@
+
 $(FULL): $(CORE) constraints-triton.txt
 	$(PIP) install -c constraints-triton.txt --no-build-isolation -e ".[$(EXTRAS)]"
 	$(PIP) check
-	touch $@
-
-$(VENV)/.tocsin-numpy2: $(CORE)
-	$(PIP) install -c constraints.txt --no-build-isolation -e ".[cpu,train,batch,serve,dev]"
+	rm -f $(NUMPY2)
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-numpy2 build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -4,6 +4,7 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,7 +21,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         "data": None if _data_folder() else "TOCSIN_DATA does not name the folder of the data sets",
         "gpu": None if Path("/dev/nvidia0").exists() else "there is no CUDA device",
         "slow": "--fast was given" if config.getoption("--fast") else None,
-        "triton": None if find_spec("pytriton") else "the triton extra is not installed",
+        "triton": None if find_spec("pytriton") and np.__version__ < "2" else "needs the triton extra and numpy below 2",
     }
     for item in items:
         for marker, reason in reasons.items():
