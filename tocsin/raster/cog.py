@@ -1,9 +1,10 @@
 """Build a COG while its rows arrive, so that at the end only bytes are copied.
 
-GDAL's COG driver starts when the last row is there: it makes overviews, compresses them, reads them back and compresses all
-again, while every core but one is idle. Here each row of tiles, of the image and of its overviews, is compressed by GDAL as
-soon as it is complete, and its bytes are kept; `assemble` writes header, directories, overviews (smallest first) and image, the
-order that a COG asks for. Layout: TIFF revision 6.0 (Adobe 1992), section 2, and the BigTIFF extension.
+GDAL's COG driver starts when the last row is there: it makes overviews, compresses them, reads them back and compresses
+all again, when nothing is left to do beside it. Here each row of tiles, of the image and its overviews, is compressed
+by GDAL as soon as it is complete, and its bytes are kept; `assemble` writes header, directories, overviews (smallest
+first) and image, the order that a COG asks for. Layout: TIFF revision 6.0 (Adobe 1992), section 2, and the BigTIFF
+extension.
 """
 
 import shutil
@@ -165,11 +166,6 @@ class CogBuilder:
                     shutil.copyfileobj(tiles, out, 1 << 20)
                 level.path.unlink()
 
-    def discard(self) -> None:
-        """Remove the working files."""
-        for level in self._levels:
-            level.path.unlink(missing_ok=True)
-
 
 def reduce_by_two(rows: Pixels, how: Resampling, nodata: float | None) -> Pixels:
     """Halve both axes; an odd last row or column counts for itself.
@@ -179,8 +175,8 @@ def reduce_by_two(rows: Pixels, how: Resampling, nodata: float | None) -> Pixels
     rows : numpy.ndarray
         [height, width].
     how : {"nearest", "mode", "average"}
-        nearest: the upper left of four. mode: the most frequent, of equals the first in reading order. average: the mean of
-        those that are not `nodata`.
+        nearest: the upper left of four. mode: the most frequent, of equals the first in reading order. average: the
+        mean of those that are not `nodata`.
     nodata : float or None
         May be NaN.
 
@@ -213,9 +209,11 @@ def _mean(four: Sequence[Pixels], nodata: float | None) -> Pixels:
     wide = np.dtype(np.uint32 if dtype.kind == "u" else np.float64)
     valid = [np.isfinite(part) if dtype.kind == "f" else part != nodata for part in four]
     count = sum((part.astype(np.uint8) for part in valid), np.zeros(four[0].shape, np.uint8))
-    total = sum((np.where(good, part, 0).astype(wide) for part, good in zip(four, valid, strict=True)), wide.type(0))
-    divisor = np.maximum(count, 1).astype(wide)
-    mean = (total + divisor // 2) // divisor if dtype.kind == "u" else total / divisor
+    total: Pixels = np.zeros(four[0].shape, wide)
+    for part, good in zip(four, valid, strict=True):
+        np.add(total, part, out=total, where=good, casting="unsafe")
+    divisor: Pixels = np.maximum(count, 1).astype(wide)
+    mean: Pixels = (total + divisor // 2) // divisor if dtype.kind == "u" else total / divisor
     return np.where(count > 0, mean, 0 if nodata is None else nodata).astype(dtype)
 
 

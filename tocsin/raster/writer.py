@@ -14,26 +14,23 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
-from rasterio.shutil import copy as copy_raster
-from rasterio.windows import Window as RasterioWindow
 
 from tocsin.errors import StorageFullError, TruncatedError, UsageError
 from tocsin.grid import Grid
+from tocsin.raster.cog import BLOCK_PX, CogBuilder
 from tocsin.raster.opening import READ_OPTIONS, bound_cache
 from tocsin.raster.source import Limits
 from tocsin.raster.tiff import check_tiff
 
-BLOCK_PX = 512
-# DEFLATE is read by every GIS; level 1 costs a third of level 9 and 5 % more bytes on probabilities.
-COG_OPTIONS: dict[str, str | int] = {
-    "driver": "COG",
-    "blocksize": BLOCK_PX,
+# DEFLATE is read by every GIS; level 1 (see `CogBuilder`) costs a third of level 9 and 5 % more bytes on probabilities.
+TILES: dict[str, str | int | bool] = {
+    "tiled": True,
+    "blockxsize": BLOCK_PX,
+    "blockysize": BLOCK_PX,
     "compress": "DEFLATE",
-    "level": 1,
-    "num_threads": 1,  # two threads gain nothing here, and the graph has work for them
-    "bigtiff": "IF_SAFER",
+    "sparse_ok": True,
 }
-PREDICTOR = {"uint8": "NO", "uint16": "STANDARD", "float32": "FLOATING_POINT"}
+PREDICTOR = {"uint8": 1, "uint16": 2, "float32": 3}
 # Own files are whatever size the scene has: only their completeness is checked.
 NO_LIMITS = Limits(max_pixels=2**62, max_width=2**31)
 
@@ -58,7 +55,7 @@ class RasterSpec(BaseModel):
 class RasterWriter:
     """Writer of one single-band COG from rows in ascending order.
 
-    Rows go to an uncompressed working file beside the product, which `finish` turns into a COG and `commit` renames.
+    Rows are compressed into working files beside the product as they come; `finish` joins them and `commit` renames.
     Working files are called ``.tocsin-*.part``, which matches no product. Memory does not depend on the height. The
     same rows give the same bytes.
 
@@ -87,7 +84,7 @@ class RasterWriter:
         self._state: Literal["open", "finished", "committed", "discarded"] = "open"
         folder = self.path.parent
         stem = f".tocsin-{secrets.token_hex(8)}"
-        self._rows_path, self._cog_path = folder / f"{stem}.rows.part", folder / f"{stem}.cog.part"
+        self._template_path, self._cog_path = folder / f"{stem}.tags.part", folder / f"{stem}.cog.part"
         self._pattern = f"{stem}*"
         if not folder.is_dir():
             raise UsageError(f"{folder}, which is no folder", "a folder for products", "create it first")
@@ -98,16 +95,19 @@ class RasterWriter:
         bound_cache()
         try:
             with self._storage_errors():
-                self._dataset = self._create()
+                self._create()
+                self._cog = CogBuilder(self._template_path, folder / stem, spec.overview, spec.nodata)
         except PermissionError as error:
             raise UsageError(f"{folder}, which may not be written", "a writable folder", "choose another") from error
 
-    def _create(self) -> Any:  # noqa: ANN401 - rasterio has no types
-        self._rows_path.touch(exist_ok=False)
+    def _create(self) -> None:
+        """Let GDAL write everything but the pixels."""
+        self._template_path.touch(exist_ok=False)
         spec, grid = self.spec, self.grid
-        with rasterio.Env(**READ_OPTIONS):
-            dataset = rasterio.open(
-                self._rows_path,
+        with (
+            rasterio.Env(**READ_OPTIONS),
+            rasterio.open(
+                self._template_path,
                 "w",
                 driver="GTiff",
                 count=1,
@@ -117,8 +117,10 @@ class RasterWriter:
                 crs=grid.crs,
                 transform=grid.transform,
                 nodata=spec.nodata,
-                bigtiff="IF_SAFER",
-            )
+                predictor=PREDICTOR[spec.dtype],
+                **TILES,
+            ) as dataset,
+        ):
             dataset.update_tags(**spec.tags)
             dataset.set_band_description(1, spec.description)
             if spec.scale != 1.0:
@@ -127,7 +129,6 @@ class RasterWriter:
                 dataset.units = (spec.unit,)
             if spec.colormap is not None:
                 dataset.write_colormap(1, spec.colormap)
-        return dataset
 
     def write_rows(self, row: int, array: NDArray[Any]) -> None:
         """Write the next rows.
@@ -148,28 +149,19 @@ class RasterWriter:
         if height == 0:
             return
         with self._storage_errors():
-            self._dataset.write(array, 1, window=RasterioWindow(0, row, self.grid.width, height))
+            self._cog.write(array)
         self._next_row = row + height
 
     def finish(self) -> None:
-        """Turn the rows into a COG beside the final name (the long part of `commit`); idempotent."""
+        """Join the working files to a COG beside the final name (the long part of `commit`); idempotent."""
         if self._state != "open":
             return
         assert self._next_row == self.grid.height, f"{self._next_row} of {self.grid.height} rows written"
         with self._storage_errors():
-            self._dataset.close()
-            # GDAL reports a full disk only for some writes: what counts is whether all bytes are there.
-            check_tiff(self._rows_path, str(self.path), NO_LIMITS)
-            with rasterio.Env(**READ_OPTIONS):
-                copy_raster(
-                    self._rows_path,
-                    self._cog_path,
-                    overview_resampling=self.spec.overview.upper(),
-                    predictor=PREDICTOR[self.spec.dtype],
-                    **COG_OPTIONS,
-                )
+            self._cog.assemble(self._cog_path)
+            # What counts is whether all bytes are there.
             check_tiff(self._cog_path, str(self.path), NO_LIMITS)
-        self._rows_path.unlink()
+        self._template_path.unlink()
         self._state = "finished"
 
     def commit(self) -> Path:
@@ -187,14 +179,8 @@ class RasterWriter:
         if self._state in {"committed", "discarded"}:
             return
         self._state = "discarded"
-        try:
-            self._dataset.close()
-        except (RasterioError, CPLE_BaseError, OSError, SystemError):
-            # The rows are thrown away: that the last of them could not be written is no news.
-            pass
-        finally:
-            for left in self.path.parent.glob(self._pattern):
-                left.unlink(missing_ok=True)
+        for left in self.path.parent.glob(self._pattern):
+            left.unlink(missing_ok=True)
 
     @contextmanager
     def _storage_errors(self) -> Iterator[None]:
@@ -205,10 +191,7 @@ class RasterWriter:
             raise
         # rasterio raises SystemError for a failure that GDAL only printed.
         except (RasterioError, CPLE_BaseError, OSError, SystemError, TruncatedError) as error:
-            if hasattr(self, "_dataset"):
-                self.discard()
-            for left in self.path.parent.glob(self._pattern):
-                left.unlink(missing_ok=True)
+            self.discard()
             raise self._full(str(error)) from error
 
     def _full(self, reason: str) -> StorageFullError:
