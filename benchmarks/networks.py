@@ -71,7 +71,14 @@ def _graph(recipe: Recipe, weights: Weights, work: Path) -> tuple[float, float]:
     config = recipe.network.model_dump(mode="json")
     source = DataSource(name="simulated", chips=0, licence="Apache-2.0", attribution="none")
     metric = MetricRow(
-        dataset="none", split="none", metric="none", value=0, baseline_name="none", baseline_value=0, n=1, command="none"
+        dataset="none",
+        split="none",
+        metric="none",
+        value=0,
+        baseline_name="none",
+        baseline_value=0,
+        n=1,
+        command="none",
     )
     facts = CheckpointFacts(
         hazard="flood",

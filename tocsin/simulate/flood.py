@@ -1,8 +1,8 @@
 """A Sentinel-1 flood scene with a known answer.
 
 Terrain with a river valley, permanent water up to the river level, flood water up to a higher one, land cover, and
-what a C-band radar makes of it: backscatter per cover, wind on open water, terrain facing and shadow, multilook speckle,
-noise floor and swath edge. Everything is drawn from one :class:`~tocsin.simulate.fields.RandomSource`.
+what a C-band radar makes of it: backscatter per cover, wind on open water, terrain facing and shadow, speckle of a few
+looks, noise floor and swath edge. Everything is drawn from one :class:`~tocsin.simulate.fields.RandomSource`.
 """
 
 import math

@@ -28,6 +28,9 @@ def _convnext(channels_in: int, channels_out: int, stride: int) -> nn.Module:
 STAGES = {"plain": _plain, "residual": _residual, "convnext": _convnext}
 """Stage builders by name: (channels in, channels out, stride) -> module."""
 
+REFINED = 16
+"""Channels at full resolution where the stages work at half of it."""
+
 
 class UNet(nn.Module):
     """U-Net with one stage a width.
@@ -41,7 +44,8 @@ class UNet(nn.Module):
     stage
         Key of :data:`STAGES`.
     stem_stride
-        1 works at full resolution throughout; 2 halves the grid before the first stage.
+        1 works at full resolution throughout. 2 halves the grid before the first stage, at less than half the time: the
+        features come back to full resolution at the end and are joined with the encoded chip, so that shores stay sharp.
     """
 
     def __init__(self, channels_in: int, widths: Sequence[int], stage: str = "plain", stem_stride: int = 1) -> None:
@@ -57,22 +61,30 @@ class UNet(nn.Module):
         for width in reversed(widths[:-1]):
             self.up.append(nn.Sequential(convolution(channels + width, width), convolution(width, width)))
             channels = width
+        self.narrow: nn.Module = nn.Identity()
+        self.refine: nn.Module = nn.Identity()
+        if stem_stride > 1:
+            self.narrow = convolution(channels, REFINED - channels_in, kernel=1)
+            self.refine = convolution(REFINED, REFINED)
+            channels = REFINED
         self.head = nn.Conv2d(channels, 1, 1)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Map encoded chips [B, C, H, W] to logits [B, 1, H, W]."""
+        encoded_BCHW = x_BCHW
         skips = []
         for stage in self.down:
             x_BCHW = stage(x_BCHW)
             skips.append(x_BCHW)
         skips.pop()
         for stage in self.up:
-            skip = skips.pop()
-            x_BCHW = nn.functional.interpolate(x_BCHW, scale_factor=2.0, mode="nearest")
-            x_BCHW = stage(torch.cat([x_BCHW, skip], dim=1))
-        logits: Tensor = self.head(x_BCHW)
+            x_BCHW = stage(torch.cat([_doubled(x_BCHW), skips.pop()], dim=1))
         if self.stem_stride > 1:
-            logits = nn.functional.interpolate(
-                logits, scale_factor=float(self.stem_stride), mode="bilinear", align_corners=False
-            )
+            x_BCHW = self.refine(torch.cat([_doubled(self.narrow(x_BCHW)), encoded_BCHW], dim=1))
+        logits: Tensor = self.head(x_BCHW)
         return logits
+
+
+def _doubled(x_BCHW: Tensor) -> Tensor:
+    """Double rows and columns by repetition; the convolution that follows smooths."""
+    return nn.functional.interpolate(x_BCHW, scale_factor=2.0, mode="nearest")
