@@ -134,7 +134,9 @@ def draw_graticule(picture: Image.Image, grid: Grid, size: MapSize, origin: tupl
             text = _label(number * step, decimals, is_lat=is_lat)
             place = points[0][1] if is_lat else points[-1][0]
             needed = 18 if is_lat else draw.textlength(text, font=font) + 12
-            if last is not None and abs(place - last) < needed:
+            # A line that ends inside the map has no place on the frame to be labelled at.
+            reaches = points[0][0] == left if is_lat else points[-1][1] == top + size.height
+            if not reaches or (last is not None and abs(place - last) < needed):
                 continue
             last = place
             if is_lat:
