@@ -61,7 +61,7 @@ def strips_of(sources, overlap=8, batch=1, aoi=None, runtime=None):
     runtime = runtime or FakeRuntime.identity()
     rows = tuple(SlidingRows(source, windows) for source in sources)
     stage = Inference(runtime, windows, len(sources), "s1", "water", batch)
-    return list(stage.strips(read_chips(rows, windows, aoi))), runtime
+    return list(stage.strips(stage.results(read_chips(rows, windows, aoi)))), runtime
 
 
 def assembled(strips):
@@ -99,7 +99,8 @@ def test_pieces_change_nothing(monkeypatch):
         np.testing.assert_array_equal(image, source.read(window))
 
     rows = SlidingRows(source, windows, tell)
-    strips = list(Inference(FakeRuntime.identity(), windows, 1, "s1", "water").strips(read_chips((rows,), windows)))
+    stage = Inference(FakeRuntime.identity(), windows, 1, "s1", "water")
+    strips = list(stage.strips(stage.results(read_chips((rows,), windows))))
     np.testing.assert_array_equal(assembled(strips), assembled(whole))
     assert (told == 1).all()
 
@@ -154,7 +155,7 @@ def test_progress_counts_every_window():
     windows = plan((100, 120), CHIP, 8)
     ticks = []
     stage = Inference(FakeRuntime.identity(), windows, 1, "s1", "water", on_chip=lambda: ticks.append(1))
-    list(stage.strips(read_chips((SlidingRows(source, windows),), windows)))
+    list(stage.results(read_chips((SlidingRows(source, windows),), windows)))
     assert len(ticks) == len(windows)
 
 

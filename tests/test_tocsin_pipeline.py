@@ -57,7 +57,7 @@ def test_stages_have_their_own_threads():
 
 
 def test_reading_ahead_is_bounded():
-    """The reader stays at most `chips_ahead` items (and the one in hand) before the computation."""
+    """The reader stays at most `ahead` items (and the one in hand) before the computation."""
     read_so_far = []
 
     def read():
@@ -71,7 +71,7 @@ def test_reading_ahead_is_bounded():
             assert len(read_so_far) <= chip + 1 + 3 + 1
             yield chip
 
-    run_pipeline(read(), compute, list, chips_ahead=3)
+    run_pipeline(read(), compute, list, ahead=3)
     assert len(read_so_far) == 50
 
 

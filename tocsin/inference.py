@@ -55,6 +55,10 @@ class Chip:
     images: tuple[FloatArray | None, ...]
 
 
+ChipResult = tuple[Window, FloatArray | None]
+"""A window and its result, float32 [acquisition, chip, chip]; None where nothing was run."""
+
+
 class SlidingRows:
     """The rows of one source under the current row of windows; each row is read once.
 
@@ -139,7 +143,9 @@ def read_chips(rows: tuple[SlidingRows, ...], windows: ChipPlan, aoi: Source | N
 
 @dataclass(slots=True)
 class Inference:
-    """Runs chips and yields the finished rows of the scene.
+    """Runs chips, and makes strips of what comes out.
+
+    The two halves are for two threads: whoever runs the graph does nothing else.
 
     Attributes
     ----------
@@ -154,7 +160,7 @@ class Inference:
     batch : int
         Images a run.
     on_chip : callable
-        Told after every window.
+        Told of every window that is done.
     """
 
     runtime: Runtime
@@ -165,17 +171,16 @@ class Inference:
     batch: int = 1
     on_chip: Callable[[], None] = field(default=lambda: None)
 
-    def strips(self, chips: Iterable[Chip]) -> Iterator[Strip]:
+    def strips(self, results: Iterable[ChipResult]) -> Iterator[Strip]:
         """Yield strips of quantised probability in ascending order, each as soon as its rows are complete."""
         mosaic = Mosaic(self.windows, self.acquisitions)
-        for chip, values in self._run_all(chips):
-            for row, rows in mosaic.add(chip.window, values):
+        for window, values in results:
+            for row, rows in mosaic.add(window, values):
                 pre = quantise(rows[1]) if self.acquisitions > 1 else None
                 yield Strip(row, quantise(rows[0]), pre)
-            self.on_chip()
 
-    def _run_all(self, chips: Iterable[Chip]) -> Iterator[tuple[Chip, FloatArray | None]]:
-        """Group chips until a batch is full; empty ones pass in their place."""
+    def results(self, chips: Iterable[Chip]) -> Iterator[ChipResult]:
+        """Run chips in batches; empty ones pass in their place."""
         group: list[Chip] = []
         images = 0
         for chip in chips:
@@ -186,7 +191,7 @@ class Inference:
                 group, images = [], 0
         yield from self._run(group)
 
-    def _run(self, group: list[Chip]) -> Iterator[tuple[Chip, FloatArray | None]]:
+    def _run(self, group: list[Chip]) -> Iterator[ChipResult]:
         images = [image for chip in group for image in chip.images if image is not None]
         results: list[FloatArray] = []
         for start in range(0, len(images), self.batch):
@@ -195,15 +200,16 @@ class Inference:
             results.extend(self.runtime.run({self.input_name: stacked})[self.output_name])
         following = iter(results)
         for chip in group:
+            self.on_chip()
             if all(image is None for image in chip.images):
-                yield chip, None
+                yield chip.window, None
                 continue
             size = (self.acquisitions, self.windows.chip, self.windows.chip)
             values = np.full(size, np.nan, dtype=np.float32)
             for band, image in enumerate(chip.images):
                 if image is not None:
                     values[band] = next(following)[0]
-            yield chip, values
+            yield chip.window, values
 
 
 class AsideProbability:

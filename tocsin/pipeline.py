@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Chip = TypeVar("Chip")
-Strip = TypeVar("Strip")
+Result = TypeVar("Result")
 
 
 class StoppedError(Exception):
@@ -20,11 +20,12 @@ class StoppedError(Exception):
 
 
 class Relay:
-    """What the stages share: one condition, and the first error."""
+    """What the stages share: one condition, the first error, and how many threads have ended."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
         self.error: BaseException | None = None
+        self.ended = 0
 
     def stop(self, error: BaseException) -> None:
         """Note the first error and wake every stage."""
@@ -87,11 +88,10 @@ class Channel(Generic[Item]):
 
 def run_pipeline(
     read: Iterable[Chip],
-    compute: Callable[[Iterator[Chip]], Iterable[Strip]],
-    write: Callable[[Iterator[Strip]], None],
+    compute: Callable[[Iterator[Chip]], Iterable[Result]],
+    write: Callable[[Iterator[Result]], None],
     *,
-    chips_ahead: int = 4,
-    strips_ahead: int = 1,
+    ahead: int = 4,
 ) -> None:
     """Run ``write(compute(read))`` with reading and writing in threads of their own.
 
@@ -100,11 +100,11 @@ def run_pipeline(
     read : iterable
         Drawn in the reader thread.
     compute : callable
-        Turns read items into strips, in the calling thread.
+        Turns read items into results, in the calling thread.
     write : callable
-        Takes the strips in the writer thread; what it does not take is dropped.
-    chips_ahead, strips_ahead : int
-        Items that may wait between the stages: they bound memory.
+        Takes the results in the writer thread; what it does not take is dropped.
+    ahead : int
+        Items that may wait between two stages: it bounds memory.
 
     Raises
     ------
@@ -112,26 +112,26 @@ def run_pipeline(
         The first error of any stage, KeyboardInterrupt included, after both threads have ended.
     """
     relay = Relay()
-    chips: Channel[Chip] = Channel(relay, chips_ahead)
-    strips: Channel[Strip] = Channel(relay, strips_ahead)
+    chips: Channel[Chip] = Channel(relay, ahead)
+    results: Channel[Result] = Channel(relay, ahead)
 
     def write_all() -> None:
-        waiting = iter(strips)
+        waiting = iter(results)
         write(waiting)
         for _ in waiting:
             pass
 
     threads = [
-        threading.Thread(target=_guarded, args=(relay, lambda: chips.feed(read)), name="tocsin-reader"),
-        threading.Thread(target=_guarded, args=(relay, write_all), name="tocsin-writer"),
+        threading.Thread(target=_run_stage, args=(relay, lambda: chips.feed(read)), name="tocsin-reader"),
+        threading.Thread(target=_run_stage, args=(relay, write_all), name="tocsin-writer"),
     ]
     try:
         for thread in threads:
             thread.start()
-        _guarded(relay, lambda: strips.feed(compute(iter(chips))))
-    except BaseException as error:  # noqa: BLE001 - an interrupt between the lines above; raised after the join
+        _guarded(relay, lambda: results.feed(compute(iter(chips))))
+    except BaseException as error:  # noqa: BLE001 - an interrupt between the lines above; raised after the threads' end
         relay.stop(error)
-    _join(threads, relay)
+    _wait_for_end([thread for thread in threads if thread.ident is not None], relay)
     if relay.error is not None:
         raise relay.error
 
@@ -145,11 +145,25 @@ def _guarded(relay: Relay, work: Callable[[], None]) -> None:
         relay.stop(error)
 
 
-def _join(threads: list[threading.Thread], relay: Relay) -> None:
-    """Wait for the threads; an interrupt stops them and the wait goes on, so that none outlives the pipeline."""
-    for thread in threads:
-        while thread.ident is not None and thread.is_alive():
-            try:
+def _run_stage(relay: Relay, work: Callable[[], None]) -> None:
+    _guarded(relay, work)
+    with relay.changed:
+        relay.ended += 1
+        relay.changed.notify_all()
+
+
+def _wait_for_end(threads: list[threading.Thread], relay: Relay) -> None:
+    """Wait for the threads; an interrupt stops them and the wait goes on, so that none outlives the pipeline.
+
+    Not by `Thread.join` alone: an interrupt in there marks a running thread as ended (Python 3.11, gh-90882).
+    """
+    while True:
+        try:
+            with relay.changed:
+                relay.changed.wait_for(lambda: relay.ended == len(threads))
+            for thread in threads:
                 thread.join()
-            except KeyboardInterrupt as error:
-                relay.stop(error)
+        except KeyboardInterrupt as error:
+            relay.stop(error)
+        else:
+            return

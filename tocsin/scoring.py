@@ -4,7 +4,7 @@
 run at once; then all products appear together, or none.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import AwareDatetime, Field, ValidationError
 
 import tocsin
-from tocsin.chips import ChipPlan, plan
+from tocsin.chips import ChipPlan, Strip, plan
 from tocsin.errors import InterruptedScoringError, ModelUnknownError, UsageError
 from tocsin.hazards.flood import FloodInputs
 from tocsin.inference import AsideProbability, Inference, ReturnToScene, SlidingRows, read_chips
@@ -166,13 +166,13 @@ class _Job:
         self.out.mkdir(parents=True, exist_ok=True)
         runtime = stack.enter_context(open_runtime(self.model, self.options))
         hashed: list[InputFile] = []
-        back = self._back(stack)
+        to_scene = self._to_scene(stack)
         tick = stack.enter_context(progress_bar("windows", len(windows), quiet=self.options.quiet))
         inference = self._inference(runtime, windows, tick)
         run_pipeline(
             self._read(windows, products, hashed),
-            inference.strips,
-            lambda strips: products.consume(back.strips(strips) if back else strips),
+            inference.results,
+            lambda results: products.consume(to_scene(inference.strips(results))),
         )
         provenance = self._provenance(runtime, tuple(hashed))
         outcome = products.commit(provenance, self.scene.warnings)
@@ -199,13 +199,14 @@ class _Job:
             on_chip=tick,
         )
 
-    def _back(self, stack: ExitStack) -> ReturnToScene | None:
+    def _to_scene(self, stack: ExitStack) -> Callable[[Iterable[Strip]], Iterable[Strip]]:
+        """Return what brings strips onto the scene's own grid: nothing to do unless it was resampled."""
         scene = self.scene
         if not scene.resampled:
-            return None
+            return lambda strips: strips
         asides = tuple(stack.enter_context(AsideProbability(self.out, scene.model_grid)) for _ in scene.acquisitions)
         aligned: tuple[Source, ...] = tuple(align(aside, scene.grid, "bilinear") for aside in asides)
-        return ReturnToScene(asides, aligned, scene.post)
+        return ReturnToScene(asides, aligned, scene.post).strips
 
     def _request(self) -> FloodRequest:
         scene, manifest = self.scene, self.model.manifest
