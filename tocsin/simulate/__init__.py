@@ -7,13 +7,20 @@ pass the random source that belongs to the library (:class:`NumpyRandom` here, `
 from tocsin.simulate.demo import FloodDemo, write_flood_scene
 from tocsin.simulate.fields import NumpyRandom, RandomSource
 from tocsin.simulate.flood import FloodSettings, SimulatedFlood, flood_scene
+from tocsin.simulate.interferogram import SimulatedInterferogram, interferogram
+from tocsin.simulate.interferogram_settings import InterferogramSettings
+from tocsin.simulate.sources import SOURCES
 
 __all__ = [
+    "SOURCES",
     "FloodDemo",
     "FloodSettings",
+    "InterferogramSettings",
     "NumpyRandom",
     "RandomSource",
     "SimulatedFlood",
+    "SimulatedInterferogram",
     "flood_scene",
+    "interferogram",
     "write_flood_scene",
 ]
