@@ -21,7 +21,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         "data": None if _data_folder() else "TOCSIN_DATA does not name the folder of the data sets",
         "gpu": None if Path("/dev/nvidia0").exists() else "there is no CUDA device",
         "slow": "--fast was given" if config.getoption("--fast") else None,
-        "triton": None if find_spec("pytriton") and np.__version__ < "2" else "needs the triton extra and numpy below 2",
+        "triton": None
+        if find_spec("pytriton") and np.__version__ < "2"
+        else "needs the triton extra and numpy below 2",
     }
     for item in items:
         for marker, reason in reasons.items():
