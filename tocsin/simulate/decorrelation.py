@@ -11,7 +11,7 @@ import array_api_compat
 from tocsin.simulate.atmosphere import across_scene
 from tocsin.simulate.deformation import LookGeometry
 from tocsin.simulate.fields import Array, RandomSource
-from tocsin.simulate.relief import Terrain
+from tocsin.simulate.relief import Terrain, distance_m
 from tocsin.simulate.spectra import coloured_noise, power_law
 
 _WATER: Final = 0.02
@@ -40,7 +40,7 @@ def draw_coherence(random: RandomSource, terrain: Terrain, look: LookGeometry, i
     """
     xp = random.xp
     shape = terrain.dem.shape
-    patches = power_law(random.number(2.0, 3.2), longest=random.number(2e3, 3e4))
+    patches = power_law(random.number(2.2, 3.8), longest=random.number(3e3, 5e4))
     cover = coloured_noise(random, shape, patches, terrain.pixel_m)
     coherence = vegetation_coherence(cover, random.number(*_BASE), random.number(0.0, 0.7))
     coherence = coherence * slope_coherence(terrain, look, random.number(0.0, 0.06))
@@ -51,6 +51,26 @@ def draw_coherence(random: RandomSource, terrain: Terrain, look: LookGeometry, i
         limit = -math.inf if incoherent_share >= 1 else float(sample[rank])
         coherence = xp.where(cover >= limit, coherence * random.number(*_HOLE), coherence)
     return xp.astype(xp.where(terrain.water, xp.full_like(coherence, _WATER), coherence), xp.float32)
+
+
+def coherent_island(random: RandomSource, coherence: Array, centre: tuple[float, float], radius_px: float) -> Array:
+    """Raise coherence over a patch of irregular outline, as where a bare summit stands out of forest.
+
+    Parameters
+    ----------
+    random
+        Where to draw from.
+    coherence
+        [H, W], 0 to 1.
+    centre, radius_px
+        Row and column of the middle of the patch, and its mean radius, pixels.
+    """
+    xp = random.xp
+    outline = coloured_noise(random, coherence.shape, power_law(3.0, longest=2 * radius_px + 8))
+    distance = distance_m(coherence, *centre, 1.0) / radius_px
+    inside = distance + 0.25 * outline < 1
+    island = xp.full_like(coherence, random.number(0.5, 0.9))
+    return xp.where(inside & (coherence < island), island, coherence)
 
 
 def vegetation_coherence(cover: Array, base: float, loss: float) -> Array:

@@ -3,11 +3,13 @@
 import math
 from dataclasses import dataclass
 
-from tocsin.simulate.decorrelation import central_differences
+import array_api_compat
+
+from tocsin.simulate.decorrelation import central_differences, coherent_island
 from tocsin.simulate.deformation import DeformationSource, LookGeometry, line_of_sight, los_phase
 from tocsin.simulate.fields import Array, RandomSource
 from tocsin.simulate.interferogram_settings import InterferogramSettings
-from tocsin.simulate.relief import Terrain, local_coordinates
+from tocsin.simulate.relief import Cone, Terrain, distance_m, local_coordinates
 from tocsin.simulate.sources import SourceName, depth_range, draw_source, largest_strength
 
 
@@ -101,16 +103,51 @@ def _place(random: RandomSource, scene: Scene) -> tuple[float, float]:
     return (place[1] - (cols - 1) / 2) * pixel_m, ((rows - 1) / 2 - place[0]) * pixel_m
 
 
-def visible(random: RandomSource, coherence: Array, mask: Array) -> Array:
-    """Return coherence of which at least the better part of the deforming area has some: nobody labels the unseen."""
+def shown(random: RandomSource, coherence: Array, mask: Array, cone: Cone | None, pixel_m: float) -> Array:
+    """Return coherence in which whatever the scene is about can be seen: nobody labels the unseen.
+
+    Where too little of it is coherent, an irregular island of coherent ground is raised around it. A scene about
+    nothing gets islands as often, so that an island tells no answer.
+
+    Parameters
+    ----------
+    random
+        Where to draw from.
+    coherence
+        [H, W], 0 to 1.
+    mask
+        [H, W] bool: the deforming area; empty without.
+    cone
+        The cone of a hard negative, else None.
+    pixel_m
+        Pixel spacing, m.
+    """
     xp = random.xp
-    inside = xp.astype(mask, xp.float32)
-    area = float(xp.sum(inside)) + 1e-9
-    seen = float(xp.sum(inside * xp.astype(coherence > 0.35, xp.float32))) / area
-    if seen >= random.number(0.4, 0.7):
+    rows, cols = coherence.shape
+    if cone is not None:
+        centre, radius = (cone.row, cone.col), 0.7 * cone.radius_m / pixel_m
+    elif bool(xp.any(mask)):
+        centre, radius = _middle(mask)
+    else:
+        centre = (rows * random.number(0, 1), cols * random.number(0, 1))
+        radius = min(rows, cols) * log_number(random, (0.04, 0.3))
+    radius = max(radius, 3.0) * random.number(1.0, 2.0)
+    near = xp.astype(distance_m(coherence, *centre, 1.0) < radius, xp.float32)
+    seen = float(xp.sum(near * xp.astype(coherence > 0.35, xp.float32))) / (float(xp.sum(near)) + 1e-9)
+    if seen >= random.number(0.5, 0.9):
         return coherence
-    restored = xp.full_like(coherence, random.number(0.5, 0.9))
-    return xp.where(mask & (coherence < restored), restored, coherence)
+    return coherent_island(random, coherence, centre, 1.2 * radius)
+
+
+def _middle(mask: Array) -> tuple[tuple[float, float], float]:
+    """Return the centroid of a mask, (row, col), and the radius of the disc of the same spread, pixels."""
+    xp = array_api_compat.array_namespace(mask)
+    weight = xp.astype(mask, xp.float32)
+    across, down = local_coordinates(weight, 0.0, 0.0, 1.0)
+    area = float(xp.sum(weight))
+    row, col = -float(xp.sum(weight * down)) / area, float(xp.sum(weight * across)) / area
+    spread = float(xp.sum(weight * ((down + row) ** 2 + (across - col) ** 2))) / area
+    return (row, col), math.sqrt(2 * spread)
 
 
 def log_number(random: RandomSource, bounds: tuple[float, float]) -> float:

@@ -16,7 +16,7 @@ from tocsin.simulate.atmosphere import orbital_ramp, processing_step, stratified
 from tocsin.simulate.decorrelation import beyond_swath, draw_coherence, fringe_coherence
 from tocsin.simulate.decorrelation import phase_noise as draw_noise
 from tocsin.simulate.deformation import DeformationSource, LookGeometry
-from tocsin.simulate.deforming import Scene, deform, log_number, visible
+from tocsin.simulate.deforming import Scene, deform, log_number, shown
 from tocsin.simulate.fields import Array, Namespace, RandomSource
 from tocsin.simulate.interferogram_settings import InterferogramSettings
 from tocsin.simulate.relief import Terrain, given_terrain, simulated_terrain
@@ -130,8 +130,11 @@ def interferogram(
         source, deformation = deform(random, Scene(terrain, look, delay, coherence), name, settings)
         bound = max(settings.mask_rad, settings.mask_share * float(xp.max(xp.abs(deformation))))
     mask = xp.abs(deformation) > bound
+    if deforming or hard_negative or random.number(0, 1) < settings.island_share:
+        cone = terrain.cones[0] if hard_negative else None
+        coherence = shown(random, coherence, mask, cone, terrain.pixel_m)
     if deforming:
-        coherence = visible(random, coherence, mask) * xp.astype(fringe_coherence(deformation), xp.float32)
+        coherence = xp.astype(coherence * fringe_coherence(deformation), xp.float32)
     noise = _noise(random, coherence, settings)
     unwrapped = deformation + delay + noise
     unseen = _unseen(random, coherence, mask, look, settings)
