@@ -130,7 +130,7 @@ def shown(random: RandomSource, coherence: Array, mask: Array, cone: Cone | None
         centre, radius = _middle(mask)
     else:
         centre = (rows * random.number(0, 1), cols * random.number(0, 1))
-        radius = min(rows, cols) * log_number(random, (0.04, 0.3))
+        radius = min(rows, cols) * log_number(random, (0.06, 0.45))
     radius = max(radius, 3.0) * random.number(1.0, 2.0)
     near = xp.astype(distance_m(coherence, *centre, 1.0) < radius, xp.float32)
     seen = float(xp.sum(near * xp.astype(coherence > 0.35, xp.float32))) / (float(xp.sum(near)) + 1e-9)

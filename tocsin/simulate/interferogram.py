@@ -114,46 +114,66 @@ def interferogram(
         ``dem`` has another shape.
     """
     settings = settings or InterferogramSettings()
-    xp = random.xp
     deforming = random.number(0, 1) < settings.deforming_share
     hard_negative = not deforming and random.number(0, 1) < settings.cone_share
     terrain = _terrain(random, shape, settings, dem)
     look = _look(random)
     delay = _delay(random, terrain, settings, around_cone=hard_negative)
     share = _incoherent_share(random, settings)
-    coherence = draw_coherence(random, terrain, look, share)
-    name: SourceName | Literal["none"] = "none"
-    source, bound = None, math.inf
-    deformation = xp.zeros_like(delay)
+    if deforming:
+        # The island around a source takes holes away; larger ones around it keep their share no clue to the answer.
+        share = max(share, _incoherent_share(random, settings))
+    scene = Scene(terrain, look, delay, draw_coherence(random, terrain, look, share))
+    cause = _Cause("none", None, random.xp.zeros_like(delay), hard_negative=hard_negative)
     if deforming:
         name = settings.sources[int(random.number(0, len(settings.sources)))]
-        source, deformation = deform(random, Scene(terrain, look, delay, coherence), name, settings)
-        bound = max(settings.mask_rad, settings.mask_share * float(xp.max(xp.abs(deformation))))
-    mask = xp.abs(deformation) > bound
-    if deforming or hard_negative or random.number(0, 1) < settings.island_share:
-        cone = terrain.cones[0] if hard_negative else None
+        cause = _Cause(name, *deform(random, scene, name, settings), hard_negative=False)
+    return _observe(random, scene, cause, settings)
+
+
+@dataclass(frozen=True)
+class _Cause:
+    """What the scene is about: a source and its phase, [H, W] rad, or a cone that looks like one, or nothing."""
+
+    name: SourceName | Literal["none"]
+    source: DeformationSource | None
+    phase: Array
+    hard_negative: bool
+
+
+def _observe(
+    random: RandomSource, scene: Scene, cause: _Cause, settings: InterferogramSettings
+) -> SimulatedInterferogram:
+    """Add up all phase, and take away what decorrelation and the swath hide."""
+    xp = random.xp
+    terrain, deforming, coherence = scene.terrain, cause.source is not None, scene.coherence
+    bound = math.inf
+    if deforming:
+        bound = max(settings.mask_rad, settings.mask_share * float(xp.max(xp.abs(cause.phase))))
+    mask = xp.abs(cause.phase) > bound
+    if deforming or cause.hard_negative or random.number(0, 1) < settings.island_share:
+        cone = terrain.cones[0] if cause.hard_negative else None
         coherence = shown(random, coherence, mask, cone, terrain.pixel_m)
     if deforming:
-        coherence = xp.astype(coherence * fringe_coherence(deformation), xp.float32)
-    noise = _noise(random, coherence, settings)
-    unwrapped = deformation + delay + noise
-    unseen = _unseen(random, coherence, mask, look, settings)
+        coherence = xp.astype(coherence * fringe_coherence(cause.phase), xp.float32)
+    unwrapped = cause.phase + scene.delay + _noise(random, coherence, settings)
+    unseen = _unseen(random, coherence, mask, scene.look, settings)
     unwrapped = xp.where(unseen, xp.full_like(unwrapped, math.nan), unwrapped)
     return SimulatedInterferogram(
         wrapped_rad=wrap(unwrapped, xp),
         unwrapped_rad=unwrapped,
-        deformation_rad=deformation,
-        delay_rad=delay,
+        deformation_rad=cause.phase,
+        delay_rad=scene.delay,
         mask=mask,
         mask_bound_rad=bound,
         coherence=coherence,
         dem=terrain.dem,
         water=terrain.water,
-        source_name=name,
-        source=source,
-        look=look,
+        source_name=cause.name,
+        source=cause.source,
+        look=scene.look,
         pixel_m=terrain.pixel_m,
-        hard_negative=hard_negative,
+        hard_negative=cause.hard_negative,
     )
 
 

@@ -39,7 +39,7 @@ class InterferogramSettings(BaseModel):
     hole_share: float = Field(0.6, ge=0, le=1, description="Share of scenes with incoherent holes of 2 to 97 %.")
     lost_share: float = Field(0.15, ge=0, le=1, description="Share of scenes still that lose their phase nearly all.")
     island_share: float = Field(
-        0.5, ge=0, le=1, description="Share of scenes about nothing that get a coherent island if they lack one there."
+        0.9, ge=0, le=1, description="Share of scenes about nothing that get a coherent island if they lack one there."
     )
     swath_edge_share: float = Field(0.15, ge=0, le=1, description="Share of scenes that a swath edge cuts.")
     masked_share: float = Field(0.15, ge=0, le=1, description="Share of scenes whose incoherent pixels are no data.")
