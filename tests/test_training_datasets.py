@@ -109,7 +109,7 @@ def test_crop_pads_small_chips_with_unjudged_nan():
 
 
 def test_laid_flood_is_water_and_leaves_the_rest():
-    """Simulated water replaces backscatter and label; pixels without it stay as they were, NaN of the flood included."""
+    """Simulated water replaces backscatter and label; pixels without it, and its NaN, leave the chip as it was."""
     real = chip_of([[0, 1], [IGNORE, 0]], np.full((2, 2, 2), -10, np.float32))
     flood_db = np.full((2, 2, 2), -25, np.float32)
     flood_db[:, 1, 1] = np.nan

@@ -11,16 +11,16 @@ import yaml
 torch = pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("lightning", reason="needs the extra train")
 
-from pydantic import ValidationError
+from pydantic import ValidationError  # noqa: E402 - after the skips: they need torch
 
-from tocsin.errors import UsageError
-from training import checkpoints, flood, held_out
-from training.calibration import fit_temperature
-from training.datasets import IGNORE, LabelledChip, SimulatedFloods
-from training.fit import Run, fit, predict
-from training.networks import NetworkConfig, build, parameter_count
-from training.objectives.segmentation import cross_entropy_and_dice
-from training.recipe import RECIPES, Recipe, Stage, read_recipe
+from tocsin.errors import UsageError  # noqa: E402
+from training import checkpoints, flood, held_out  # noqa: E402
+from training.calibration import fit_temperature  # noqa: E402
+from training.datasets import IGNORE, LabelledChip, SimulatedFloods  # noqa: E402
+from training.fit import Run, fit, predict  # noqa: E402
+from training.networks import NetworkConfig, build, parameter_count  # noqa: E402
+from training.objectives.segmentation import cross_entropy_and_dice  # noqa: E402
+from training.recipe import RECIPES, Recipe, Stage, read_recipe  # noqa: E402
 
 TINY = {
     "hazard": "flood",

@@ -44,8 +44,9 @@ class UNet(nn.Module):
     stage
         Key of :data:`STAGES`.
     stem_stride
-        1 works at full resolution throughout. 2 halves the grid before the first stage, at less than half the time: the
-        features come back to full resolution at the end and are joined with the encoded chip, so that shores stay sharp.
+        1 works at full resolution throughout. 2 halves the grid before the first stage, at less than half the time:
+        the features come back to full resolution at the end and are joined with the encoded chip, so that shores stay
+        sharp.
     """
 
     def __init__(self, channels_in: int, widths: Sequence[int], stage: str = "plain", stem_stride: int = 1) -> None:
