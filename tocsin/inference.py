@@ -30,9 +30,11 @@ from tocsin.grid import Grid, Window
 from tocsin.raster import Source
 from tocsin.runtimes import Runtime
 
-PIECE_PX = 1 << 23
-"""Pixels read at a time: bounds what a reader needs beside the sliding rows (64 MB for two float32 bands). Not smaller,
-since a file in strips is decoded anew for every piece that GDAL's cache does not bridge."""
+PIECE_PX = 1 << 20
+"""Pixels worked on at a time: bounds what every stage needs beside the rows themselves."""
+BRIDGED_PX = 1 << 23
+"""Rows of more pixels than this are read in one piece (64 MB for two float32 bands): a file in strips is decoded anew
+for every piece that the cache of GDAL does not bridge."""
 FIRST_COLUMNS = 1024
 """Columns read at a time at the top of the scene, so that the first chip need not wait for the whole width."""
 
@@ -103,7 +105,9 @@ class SlidingRows:
         start = self._at * self._plan.step
         kept = self._plan.overlap if self._at else 0
         height = min(start + self._plan.chip, self._plan.height) - start - kept
-        columns = max(1, PIECE_PX // height if self._at else FIRST_COLUMNS)
+        columns = self._plan.width if height * self._plan.width > BRIDGED_PX else max(1, PIECE_PX // height)
+        if self._at == 0:
+            columns = FIRST_COLUMNS
         while self._columns < stop:
             piece = Window(start + kept, self._columns, height, min(columns, self._plan.width - self._columns))
             values = self._source.read(piece)
@@ -176,8 +180,10 @@ class Inference:
         mosaic = Mosaic(self.windows, self.acquisitions)
         for window, values in results:
             for row, rows in mosaic.add(window, values):
-                pre = quantise(rows[1]) if self.acquisitions > 1 else None
-                yield Strip(row, quantise(rows[0]), pre)
+                step = max(1, PIECE_PX // rows.shape[2])
+                for at in range(0, rows.shape[1], step):
+                    post, *pre = (quantise(band[at : at + step]) for band in rows)
+                    yield Strip(row + at, post, pre[0] if pre else None)
 
     def results(self, chips: Iterable[Chip]) -> Iterator[ChipResult]:
         """Run chips in batches; empty ones pass in their place."""
