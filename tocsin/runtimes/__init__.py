@@ -35,9 +35,7 @@ class RuntimeOptions(BaseModel):
     )
     device: Device = Field(default="cpu", description="cpu or cuda; what is not there is refused")
     precision: Precision = Field(default="fp32", description="which of the model's graphs")
-    threads: int | None = Field(
-        default=None, ge=1, le=1024, description="CPU threads; None: one per core"
-    )
+    threads: int | None = Field(default=None, ge=1, le=1024, description="CPU threads; None: one per core")
 
 
 class Runtime(Protocol):
