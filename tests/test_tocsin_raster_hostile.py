@@ -147,13 +147,13 @@ def test_other_files_are_no_rasters(tmp_path, content):
 
 @pytest.mark.parametrize("suffix", ["vrt", "tif", "xml", "hgt"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_vrt_is_forbidden_under_any_name(make, tmp_path, suffix, encoding):
+def test_vrt_is_no_raster_under_any_name(make, tmp_path, suffix, encoding):
     """A VRT over a good file is refused because of what it could open, whatever it is called."""
     good = make()
     text = f'<VRTDataset rasterXSize="9" rasterYSize="9"><SourceFilename>{good}</SourceFilename></VRTDataset>'
     path = tmp_path / f"b.{suffix}"
     path.write_text("\n " + text if encoding == "utf-8" else text, encoding=encoding)
-    assert code_of(path) == "forbidden_reference"
+    assert code_of(path) == "not_a_raster"
 
 
 @pytest.mark.parametrize(

@@ -63,10 +63,9 @@ def raster_driver(path: Path, name: str) -> str:
 
     Raises
     ------
-    ForbiddenReferenceError
-        For XML documents (VRT, WMS, tile indices), which name other files or servers.
     NotARasterError, TruncatedError
-        For everything else that is no GeoTIFF and no SRTM tile.
+        For everything that is no GeoTIFF and no SRTM tile; XML documents (VRT, WMS, tile indices) hold no pixels but
+        names of other files or servers, and are told so.
     """
     head = first_bytes(path)
     if not head:
@@ -74,7 +73,7 @@ def raster_driver(path: Path, name: str) -> str:
     if head[:4] in MAGIC:
         return "GTiff"
     if is_markup(head):
-        raise ForbiddenReferenceError(
+        raise NotARasterError(
             f"{name}, an XML document (VRT, WMS or the like), which would open other files or servers",
             "a GeoTIFF that holds its own pixels",
             f"gdal_translate {path.name} scene.tif, then pass scene.tif",

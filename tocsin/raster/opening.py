@@ -192,9 +192,9 @@ def open_raster(href: str | Path, limits: Limits | None = None) -> Raster:
     UsageError
         Nothing there, or no file.
     ForbiddenReferenceError
-        A URL, a GDAL virtual path, or a file that names others (VRT, WMS).
+        A URL or a GDAL virtual path.
     NotARasterError, TruncatedError, TooLargeError
-        No raster, not all of it, or too much of it.
+        No raster (a VRT or WMS document names others and is none), not all of it, or too much of it.
     NoGeoreferenceError
         No CRS or no geotransform; ground control points alone (an uncorrected radar image) count as none.
     GridMismatchError
