@@ -49,7 +49,7 @@ LEAST_CHROMA: Final = 0.7
 # Beyond the curve of the hues nothing can lie but rounding.
 MOST_CHROMA: Final = 1.08
 DARKEST_SUM: Final = 60
-# Refused above: real pictures of C1 stay below 0.001.
+# Refused above: of 458 real pictures of C1 none exceeds 0.0012.
 MOST_UNEXPLAINED: Final = 0.02
 # Refused below: the noisiest pictures of C1 have 0.27 in hues, 0.10 of them on the curve, of no fewer than 10 hues.
 LEAST_COLOURED: Final = 0.2
