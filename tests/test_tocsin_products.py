@@ -1,6 +1,7 @@
 """All products of a scene, from strips of probability."""
 
 import json
+import weakref
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -362,3 +363,20 @@ def test_strips_are_taken_one_by_one(tmp_path):
 
         products.consume(watched())
     assert max(behind) <= 512
+
+
+def test_strips_are_let_go(tmp_path):
+    """A strip's array is free once its rows have left: memory does not grow with the number of strips."""
+    grid = scene(6000, 64)
+    alive = []
+
+    def watched():
+        for strip in strips(probability(grid.shape), 100, probability(grid.shape, 1)):
+            own = Strip(strip.row, strip.probability.copy(), strip.pre_probability.copy())
+            alive.append(weakref.ref(own.probability))
+            yield own
+            del own
+            assert sum(reference() is not None for reference in alive) <= 10
+
+    with FloodProducts(request(tmp_path, grid, pre=True)) as products:
+        products.consume(watched())

@@ -1,8 +1,8 @@
 """Flood products: one pass over strips of probability writes every file of a scene, and all appear or none."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import tee
 from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
 
@@ -75,6 +75,27 @@ class _Rechunked(Generic[Kind]):
         joined = held[0] if len(held) == 1 else np.concatenate(held)
         self._held = joined[rows:]
         return joined[:rows]
+
+
+def fan_out(items: Iterator[_Rows], count: int) -> tuple[Iterator[_Rows], ...]:
+    """Return `count` iterators over the same items, which hold only what some of them have not had yet.
+
+    `itertools.tee` would keep up to 57 items that all have had: a whole scene, if items are strips.
+    """
+    waiting: list[deque[_Rows]] = [deque() for _ in range(count)]
+
+    def follow(own: deque[_Rows]) -> Iterator[_Rows]:
+        while True:
+            if not own:
+                item = next(items, None)
+                if item is None:
+                    return
+                for each in waiting:
+                    each.append(item)
+                del item
+            yield own.popleft()
+
+    return tuple(follow(own) for own in waiting)
 
 
 class FloodProducts:
@@ -177,7 +198,7 @@ class FloodProducts:
     def _sieved(self, decided: Iterator[_Rows]) -> Iterator[_Rows]:
         """Sieve classes, fill such holes in permanent water too, and join both with the probability, in pieces."""
         # The copies run a few rows apart: that is all that they hold.
-        copies = tee(decided, 3 if self._is_split else 2)
+        copies = fan_out(decided, 3 if self._is_split else 2)
         classes = sieve((rows.row, rows.codes) for rows in copies[0])
         values = _Rechunked(rows.probability for rows in copies[1])
         lasting = None
