@@ -28,6 +28,9 @@ logger = logging.getLogger("tocsin.training")
 # Lightning speaks of devices and of its maker's services at every start.
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
+NOT_IN_KEY = {"stages", "version", "threshold", "name", "kept_share"}
+"""Parts of a recipe that change nothing in how a stage runs."""
+
 Weights = dict[str, Tensor]
 
 
@@ -94,14 +97,33 @@ def fit(run: Run, stages: Sequence[Stage]) -> Weights:
         chips = run.real if stage.real_share > 0 else ()
         done = _key(run, stage, [chip.name for chip in chips], done)
         kept = run.work / f"{stage.name}-{done}.safetensors"
+        before = weights
         if kept.is_file():
             weights = load_file(kept)
-            continue
-        weights = _fit_stage(run, stage, weights, done)
-        run.work.mkdir(parents=True, exist_ok=True)
-        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, kept)
+        else:
+            weights = _fit_stage(run, stage, before, done)
+            run.work.mkdir(parents=True, exist_ok=True)
+            save_file({name: tensor.contiguous() for name, tensor in weights.items()}, kept)
+        if before is not None and stage.real_share > 0:
+            weights = mixed(before, weights, run.recipe.kept_share)
     assert weights is not None
     return weights
+
+
+def mixed(before: Weights, after: Weights, kept_share: float) -> Weights:
+    """Return the mean of two states of one network, running statistics included (Wortsman et al. 2022, equation 1).
+
+    Parameters
+    ----------
+    before, after
+        Weights by name; counters, which are integers, are those of ``after``.
+    kept_share
+        Weight of ``before``, 0 to 1.
+    """
+    return {
+        name: torch.lerp(tensor, before[name], kept_share) if tensor.is_floating_point() else tensor
+        for name, tensor in after.items()
+    }
 
 
 def _fit_stage(run: Run, stage: Stage, weights: Weights | None, key: str) -> Weights:
@@ -159,7 +181,7 @@ def _watched(run: Run) -> DataLoader[tuple[Tensor, ...]] | None:
 
 def _key(run: Run, stage: Stage, chips: list[str], before: str) -> str:
     """Return a short hash of what decides a stage's weights."""
-    parts = [run.recipe.model_dump_json(exclude={"stages", "version", "threshold", "name"}), stage.model_dump_json()]
+    parts = [run.recipe.model_dump_json(exclude=NOT_IN_KEY), stage.model_dump_json()]
     if chips:
         parts += [",".join(chips), ",".join(chip.name for chip in run.watched)]
     text = "\n".join([*parts, before])

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from tocsin import __version__
 from tocsin.errors import UsageError
+from tocsin.evaluation import add_counts
 from tocsin.manifest import Architecture, Calibration, DataSource, MetricRow, Training
 from training.checkpoints import CheckpointFacts, save
 from training.datasets import Sen1Floods11, SimulatedFloods, TerraMeshSites
@@ -176,11 +177,19 @@ def _report(judged: Sequence[HeldOutChip], temperature: dict[str, float]) -> dic
             "held_out_event": each.chip.event,
             "iou": each.model.iou if each.model.labelled else None,
             "otsu_iou": each.otsu.iou if each.otsu.labelled else None,
+            "simulated_only_iou": each.simulated.iou if each.simulated.labelled else None,
             "water_pixels": each.model.labelled,
             "judged_pixels": each.model.judged,
             "false_water_pixels": each.model.either - each.model.labelled,
             "otsu_false_water_pixels": each.otsu.either - each.otsu.labelled,
+            "simulated_only_false_water_pixels": each.simulated.either - each.simulated.labelled,
         }
         for each in judged
     ]
-    return {"pooled_iou": model.iou, "otsu_pooled_iou": otsu.iou, "calibration": temperature, "chips": chips}
+    return {
+        "pooled_iou": model.iou,
+        "otsu_pooled_iou": otsu.iou,
+        "simulated_only_pooled_iou": add_counts([each.simulated for each in judged]).iou,
+        "calibration": temperature,
+        "chips": chips,
+    }

@@ -25,12 +25,15 @@ class HeldOutChip:
         [H, W] float32, not calibrated.
     model, otsu
         Counts of the network at the recipe's threshold, and of Otsu's threshold on VH, on the judged pixels.
+    simulated
+        Counts of the network after its first stage, which sees simulated scenes alone.
     """
 
     chip: LabelledChip
     logits: Tensor
     model: WaterCounts
     otsu: WaterCounts
+    simulated: WaterCounts
 
 
 def leave_one_event_out(run: Run, events: Iterable[str] | None = None) -> list[HeldOutChip]:
@@ -53,19 +56,23 @@ def leave_one_event_out(run: Run, events: Iterable[str] | None = None) -> list[H
         watched = tuple(chip for chip in kept if stopping is not None and chip.event == stopping.event)
         learnt = tuple(chip for chip in kept if chip not in watched)
         weights = fit(replace(run, real=learnt, watched=watched), run.recipe.stages)
+        first = fit(run, run.recipe.stages[:1])
         chips = [chip for chip in run.real if chip.event == event]
-        for chip, logits in zip(chips, predict(run.recipe, weights, chips), strict=True):
-            judged.append(_judge(chip, logits, run.recipe.threshold))
+        logits = zip(predict(run.recipe, weights, chips), predict(run.recipe, first, chips), strict=True)
+        for chip, (last, early) in zip(chips, logits, strict=True):
+            judged.append(_judge(chip, last, early, run.recipe.threshold))
     return judged
 
 
-def _judge(chip: LabelledChip, logits: Tensor, threshold: float) -> HeldOutChip:
-    """Count the water of one chip, beside Otsu on VH."""
+def _judge(chip: LabelledChip, logits: Tensor, early: Tensor, threshold: float) -> HeldOutChip:
+    """Count the water of one chip, beside Otsu on VH and the first stage."""
     valid = np.isfinite(chip.s1_db).all(axis=0)
-    model = count_water(torch.sigmoid(logits).numpy() >= threshold, chip.label, valid)
+    model, simulated = (
+        count_water(torch.sigmoid(each).numpy() >= threshold, chip.label, valid) for each in (logits, early)
+    )
     vh_db = chip.s1_db[1]
     otsu = count_water(vh_db < otsu_threshold(vh_db[valid]), chip.label, valid)
-    return HeldOutChip(chip, logits, model, otsu)
+    return HeldOutChip(chip, logits, model, otsu, simulated)
 
 
 def pooled(judged: Sequence[HeldOutChip]) -> tuple[WaterCounts, WaterCounts]:

@@ -75,6 +75,13 @@ class Recipe(Part):
     augmentation: Augmentation = Augmentation()
     overlap_weight: float = Field(0.5, ge=0, le=10, description="Weight of the soft Jaccard loss beside cross-entropy.")
     stages: tuple[Stage, ...] = Field(min_length=1)
+    kept_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the weights before a stage with real chips that stays in those after it: what few chips "
+        "teach is added to what the simulator taught, and does not replace it (Wortsman et al. 2022, CVPR).",
+    )
     early_stopping: EarlyStopping | None = Field(None, description="Applies to stages with real chips.")
     precision: Literal["bf16-mixed", "32-true"] = Field("bf16-mixed", description="Arithmetic of the training.")
     threshold: float = Field(0.5, gt=0, lt=1, description="Probability from which a pixel is water, set beforehand.")
