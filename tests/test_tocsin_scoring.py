@@ -275,3 +275,34 @@ def test_public_options_are_pinned():
         "gpkg",
         "batch",
     }
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    """The shipped model's repository."""
+    from tocsin.repository import find_repository, list_models
+
+    repository = find_repository()
+    if "flood" not in list_models(repository):
+        pytest.skip("model_repository/flood was not exported")
+    return repository
+
+
+def test_shipped_model_does_not_depend_on_how_it_runs(shipped, tmp_path, write_raster):
+    """With the shipped model batch size and threads change no class raster and no polygon, nor does a second run."""
+    from tocsin.simulate import FloodSettings, NumpyRandom, flood_scene
+
+    settings = FloodSettings(water_share=0.3, swath_edge_share=1.0, pre_event=False)
+    values = np.asarray(flood_scene(NumpyRandom(5), (600, 700), settings).post_db, np.float32)
+    post = write_raster(tmp_path / "scene.tif", values)
+    found = []
+    for number, options in enumerate(({}, {}, {"threads": 1}, {"threads": 4, "batch": 3})):
+        out = tmp_path / str(number)
+        result = tocsin.score("flood", post=post, out=out, model_repository=shipped, quiet=True, **options)
+        polygons = json.loads((out / "scene_polygons.geojson").read_text())["features"]
+        found.append(([read(result, name) for name in ("class", "probability")], polygons))
+    assert {0, 1} <= set(np.unique(found[0][0][0]))
+    for rasters, polygons in found[1:]:
+        np.testing.assert_array_equal(rasters[0], found[0][0][0])
+        np.testing.assert_array_equal(rasters[1], found[0][0][1])
+        assert polygons == found[0][1]
