@@ -66,7 +66,7 @@ CLASSES: Final[dict[int, ClassFacts]] = {
     WATER: ClassFacts("water", "Water", (0, 114, 178)),
     PERMANENT: ClassFacts("permanent_water", "Permanent water", (86, 180, 233)),
     FLOOD: ClassFacts("flood_water", "Flood water", (213, 43, 30)),
-    NOT_OBSERVABLE: ClassFacts("not_observable", "Not observable by radar", (150, 120, 160)),
+    NOT_OBSERVABLE: ClassFacts("not_observable", "Not observable", (150, 120, 160)),
     NO_DATA: ClassFacts("no_data", "No data", (255, 255, 255)),
 }
 """Codes of ``*_class.tif``."""

@@ -14,9 +14,9 @@ from tocsin.raster import RasterSpec, RasterWriter
 from tocsin.simulate.fields import NumpyRandom
 from tocsin.simulate.flood import PIXEL_M, FloodSettings, SimulatedFlood, flood_scene
 
-SEED: Final = 12
+SEED: Final = 37
 SHAPE: Final = (1024, 1536)
-SETTINGS: Final = FloodSettings(water_share=0.14, relief_m=60.0, swath_edge_share=1.0, vegetated_share=0.0)
+SETTINGS: Final = FloodSettings(water_share=0.15, relief_m=25.0, swath_edge_share=1.0, vegetated_share=0.0)
 # Made-up passes of a twelve-day repeat, over the plain of the lower Ebro, where such floods happen.
 POST_TIME: Final = "2026-10-14T06:03:21Z"
 PRE_TIME: Final = "2026-10-02T06:03:21Z"
