@@ -140,7 +140,7 @@ def test_hostile_file_is_refused(make, name, code, flood, tmp_path, backscatter_
     assert found["error"]["given"]
     assert found["error"]["expected"]
     assert found["error"]["todo"]
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     assert left(tmp_path / "out") == []
 
 
