@@ -57,7 +57,7 @@ def main() -> None:
         for chip, logits in zip(chips, predict(recipe, weights, chips), strict=True):
             water = torch.sigmoid(logits).numpy() >= recipe.threshold
             counts.append(count_water(water, chip.label, np.isfinite(chip.s1_db).all(axis=0)))
-        mean = np.mean([count.iou for count in counts if count.labelled])
+        mean = np.mean([count.iou or 0.0 for count in counts if count.labelled])
         content = _graph(recipe, weights, arguments.work)
         sessions[name] = _session(content)
         size = f"{parameter_count(build(network)):,} | {len(content) / 1e6:.1f}"

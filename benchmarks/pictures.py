@@ -2,9 +2,9 @@
 
     python benchmarks/pictures.py --data DATA
 
-One row a rendering and class: number of files, mean and largest residual of the inverted colours (levels of 0..255), the
-largest share of colours that no phase explains, and the mean share of pixels without phase. That share differs between
-the classes of C1, so a model could live on it: see docs/data.md.
+One row a rendering and class: number of files, mean and largest residual of the inverted colours (levels of 0..255),
+the largest share of colours that no phase explains, and the mean share of pixels without phase. That share differs
+between the classes of C1, so a model could live on it: see docs/data.md.
 """
 
 import argparse

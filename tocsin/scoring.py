@@ -17,7 +17,7 @@ import tocsin
 from tocsin.chips import ChipPlan, Strip, plan
 from tocsin.errors import InterruptedScoringError, ModelUnknownError, UsageError
 from tocsin.hazards.flood import FloodInputs
-from tocsin.inference import AsideProbability, Inference, ReturnToScene, SlidingRows, read_chips
+from tocsin.inference import BRIDGED_PX, PIECE_PX, AsideProbability, Inference, ReturnToScene, SlidingRows, read_chips
 from tocsin.pipeline import run_pipeline
 from tocsin.products import FloodOutcome, FloodProducts, FloodRequest, ModelFacts
 from tocsin.progress import progress_bar
@@ -28,10 +28,12 @@ from tocsin.runtimes import Runtime, RuntimeOptions, open_runtime
 from tocsin.scene import FloodScene, open_flood_scene
 
 HAZARDS = ("flood", "landslide", "volcano")
-BASE_BYTES = 400 << 20
-"""Interpreter, libraries, session and one chip's activations: what a run holds whatever the scene."""
-WRITER_BYTES = 100
-"""Bytes a pixel that the products hold for one strip: classes, labels, areas, encoders."""
+BASE_BYTES = 440 << 20
+"""What a run holds whatever the scene, measured: interpreter, libraries, session, one chip's activations, GDAL's cache."""
+READING_BYTES = 24
+"""Bytes a pixel while both bands are read, decoded and masked."""
+WRITING_BYTES = 8
+"""Bytes a pixel of the rows that the products hold: classes, probability, tiles to compress."""
 
 
 class ScoringOptions(RuntimeOptions):
@@ -142,7 +144,6 @@ class _Job:
     def plan(self) -> Result:
         """Say what a run would do, without reading a pixel of the scene."""
         windows, scene = self.windows, self.scene
-        self._request()
         aoi = scene.aoi_model
         to_run = len(windows) if aoi is None else sum(bool((aoi.read(window) > 0).any()) for window in windows)
         resampled = 2 * scene.model_grid.height * scene.model_grid.width if scene.resampled else 0
@@ -308,6 +309,8 @@ def expected_peak_bytes(windows: ChipPlan, width: int, acquisitions: int) -> int
         1, or 2 with a pre-event acquisition.
     """
     sliding = 2 * 4 * windows.chip * windows.width * acquisitions
-    mosaic = 4 * (windows.chip + windows.overlap) * windows.width * acquisitions
-    strips = 3 * 2 * windows.step * windows.width * acquisitions
-    return BASE_BYTES + sliding + mosaic + strips + WRITER_BYTES * windows.step * width
+    # The rows that are handed over live beside those that are filled.
+    mosaic = 4 * (2 * windows.chip + windows.overlap) * windows.width * acquisitions
+    read_at_once = windows.step * windows.width
+    reading = READING_BYTES * (read_at_once if read_at_once > BRIDGED_PX else min(read_at_once, PIECE_PX))
+    return BASE_BYTES + sliding + mosaic + reading + WRITING_BYTES * windows.chip * width
