@@ -29,7 +29,7 @@ from tocsin.scene import FloodScene, open_flood_scene
 
 HAZARDS = ("flood", "landslide", "volcano")
 BASE_BYTES = 440 << 20
-"""What a run holds whatever the scene, measured: interpreter, libraries, session, one chip's activations, GDAL's cache."""
+"""What a run holds whatever the scene, measured: libraries, session, one chip's activations, GDAL's cache."""
 READING_BYTES = 24
 """Bytes a pixel while both bands are read, decoded and masked."""
 WRITING_BYTES = 8
