@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the extra train")
 
-from tocsin.errors import UsageError
+from tocsin.errors import UsageError, WrongBandsError
 from training.augmentation import augment, crop, lay_flood
 from training.datasets import IGNORE, LabelledChip, Sen1Floods11, SimulatedFloods, TerraMeshSites
 from training.datasets.mixed import MixedFloods, Pools
@@ -75,6 +75,33 @@ def test_terramesh_labels_water_of_the_cover_map(tmp_path, write_raster):
     write_raster(tmp_path / "LULC" / "site.tif", cover)
     (chip,) = TerraMeshSites(tmp_path).chips()
     np.testing.assert_array_equal(chip.label[0, :4], [1, 0, IGNORE, 0])
+
+
+def test_optical_bands_are_reflectance(bucket, write_raster):
+    """Digital numbers become reflectance, pixels of zeros NaN; a missing file or other bands are refused."""
+    data = Sen1Floods11(bucket)
+    stored = np.full((13, 40, 48), 1500, np.float32)
+    stored[:, 0] = 0
+    stored[1, 1] = 0
+    write_raster(data.hand / "S2Hand" / "Alpha_1_S2Hand.tif", stored)
+    reflectance = data.read_s2("Alpha_1")
+    assert reflectance.shape == (13, 40, 48)
+    assert np.isnan(reflectance[:, 0]).all()
+    np.testing.assert_allclose(reflectance[0, 1:], 0.15, rtol=1e-6)
+    assert (reflectance[1, 1] == 0).all()
+    write_raster(data.hand / "S2Hand" / "Alpha_2_S2Hand.tif", stored[:4])
+    with pytest.raises(WrongBandsError, match="4 bands"):
+        data.read_s2("Alpha_2")
+    with pytest.raises(UsageError, match="does not exist"):
+        data.read_s2("Beta-Land_7")
+
+
+@pytest.mark.data
+def test_real_optical_chip_is_reflectance(data):
+    """The one chip at hand with Sentinel-2 holds 13 bands of plausible reflectance."""
+    reflectance = Sen1Floods11(data / "sen1floods11").read_s2("Spain_7370579")
+    assert reflectance.shape == (13, 512, 512)
+    assert 0.02 < np.nanmedian(reflectance) < 0.5
 
 
 @pytest.mark.data

@@ -1,7 +1,7 @@
 """Sen1Floods11 in the layout of its public bucket (Bonafilia et al. 2020, CVPR workshops).
 
-``v1.1/data/flood_events/HandLabeled/{S1Hand,LabelHand}/EVENT_ID_{S1Hand,LabelHand}.tif`` and, when present,
-``v1.1/splits/flood_handlabeled/flood_{train,valid,test,bolivia}_data.csv``.
+``v1.1/data/flood_events/HandLabeled/KIND/EVENT_ID_KIND.tif``, where KIND is ``S1Hand``, ``S2Hand`` or ``LabelHand``, and,
+when present, ``v1.1/splits/flood_handlabeled/flood_{train,valid,test,bolivia}_data.csv``.
 """
 
 import csv
@@ -10,14 +10,20 @@ from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tocsin.errors import UsageError
+from tocsin.errors import UsageError, WrongBandsError
 from tocsin.grid import Window
 from tocsin.raster import open_raster
 from training.datasets.chip import IGNORE, LabelledChip
 
 HAND: Final = Path("v1.1/data/flood_events/HandLabeled")
 SPLITS: Final = Path("v1.1/splits/flood_handlabeled")
+
+S2_BANDS: Final = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
+"""Bands of an S2Hand file, in order: Sentinel-2 L1C, all resampled to 10 m."""
+S2_SCALE: Final = 1e-4
+"""Reflectance of one digital number; the chips of 2016 to 2019 precede the offset of processing baseline 04.00."""
 
 Split = Literal["train", "valid", "test", "bolivia"]
 
@@ -79,6 +85,30 @@ class Sen1Floods11:
         judged = np.isfinite(stored) & (stored >= 0) & np.isfinite(s1_db).any(axis=0)
         label = np.where(judged, stored, IGNORE).astype(np.int16)
         return LabelledChip(name, event_of(name), s1_db, label)
+
+    def read_s2(self, name: str) -> NDArray[np.float32]:
+        """Read the optical acquisition of one chip.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32 [13, row, col], top-of-atmosphere reflectance in the order of :data:`S2_BANDS`; NaN where all bands
+            are 0, which is how the release marks missing pixels.
+
+        Raises
+        ------
+        UsageError
+            When the chip has no S2Hand file.
+        WrongBandsError
+            When it does not hold 13 bands.
+        """
+        path = self.hand / "S2Hand" / f"{name}_S2Hand.tif"
+        with open_raster(path) as raster:
+            if raster.count != len(S2_BANDS):
+                raise WrongBandsError(f"{path} with {raster.count} bands", f"{', '.join(S2_BANDS)}", "check the file")
+            stored = raster.read(Window(0, 0, raster.grid.height, raster.grid.width))
+        missing = (stored == 0).all(axis=0) | np.isnan(stored).any(axis=0)
+        return np.where(missing, np.float32(np.nan), stored * np.float32(S2_SCALE))
 
     def chips(self, split: Split | None = None) -> Iterator[LabelledChip]:
         """Read the chips in which at least one pixel is judged, in the order of their names."""
