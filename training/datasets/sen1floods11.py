@@ -1,7 +1,8 @@
 """Sen1Floods11 in the layout of its public bucket (Bonafilia et al. 2020, CVPR workshops).
 
-``v1.1/data/flood_events/HandLabeled/KIND/EVENT_ID_KIND.tif``, where KIND is ``S1Hand``, ``S2Hand`` or ``LabelHand``, and,
-when present, ``v1.1/splits/flood_handlabeled/flood_{train,valid,test,bolivia}_data.csv``.
+Chips are ``v1.1/data/flood_events/HandLabeled/KIND/EVENT_ID_KIND.tif``, where KIND is ``S1Hand``, ``S2Hand`` or
+``LabelHand``. Official splits, when present, are
+``v1.1/splits/flood_handlabeled/flood_{train,valid,test,bolivia}_data.csv``.
 """
 
 import csv
