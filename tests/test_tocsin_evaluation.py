@@ -127,3 +127,8 @@ def test_predictions_hold_the_predicted_class(tmp_path: Path):
     with (tmp_path / "p.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert rows == [{"id": "a", "label": "1", "score": "0.500000"}, {"id": "b", "label": "0", "score": "0.000000"}]
+
+
+def test_report_names_what_the_model_learnt_from():
+    """A reader of good figures has to be able to see whether the chips were training chips."""
+    assert report_flood([], ("Some floods",)).learnt_from == ("Some floods",)

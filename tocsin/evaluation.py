@@ -82,6 +82,9 @@ class FloodReport(Record):
     dry_chips: int = Field(ge=0, description="chips whose label holds no water")
     dry_false_water: float | None = Field(description="share of the judged pixels of dry chips that is called water")
     otsu_dry_false_water: float | None
+    learnt_from: tuple[str, ...] = Field(
+        default=(), description="data sets that the model learnt from: figures on its own training chips prove nothing"
+    )
 
 
 @dataclass(frozen=True)
@@ -164,8 +167,8 @@ def report_chip(identifier: str, counts: WaterCounts, otsu: WaterCounts, water_s
     )
 
 
-def report_flood(chips: Sequence[ChipReport]) -> FloodReport:
-    """Return the figures that chips add up to."""
+def report_flood(chips: Sequence[ChipReport], learnt_from: tuple[str, ...] = ()) -> FloodReport:
+    """Return the figures that chips add up to, and which data sets the model learnt from."""
     dry = [chip for chip in chips if chip.counts.labelled == 0]
     return FloodReport(
         chips=tuple(chips),
@@ -176,6 +179,7 @@ def report_flood(chips: Sequence[ChipReport]) -> FloodReport:
         dry_chips=len(dry),
         dry_false_water=_share([chip.counts for chip in dry]),
         otsu_dry_false_water=_share([chip.otsu for chip in dry]),
+        learnt_from=learnt_from,
     )
 
 
@@ -218,15 +222,17 @@ def evaluate_flood(folder: Path, options: "ScoringOptions", on_chip: Callable[[s
     NotCoveringError
         A label does not have its scene's shape.
     """
+    from tocsin.repository import read_manifest
     from tocsin.scoring import score
 
+    learnt_from = tuple(source.name for source in read_manifest("flood", options.model_repository).training.data)
     reports = []
     for chip in find_chips(folder):
         with TemporaryDirectory(prefix="tocsin-evaluate-") as work:
             result = score("flood", post=chip.scene, out=work, options=options)
             reports.append(_judge(chip, Path(result.products["class"])))
         on_chip(chip.id)
-    return report_flood(reports)
+    return report_flood(reports, learnt_from)
 
 
 def compare_with_truth(class_raster: Path, truth: Path) -> WaterCounts:

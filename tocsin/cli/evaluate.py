@@ -75,7 +75,8 @@ def _text(report: FloodReport) -> str:
     if report.dry_chips:
         share, otsu = report.dry_false_water or 0.0, report.otsu_dry_false_water or 0.0
         dry = f"{report.dry_chips} chips without water: {share:.2%} called water, Otsu {otsu:.2%}\n"
-    return f"{table(('CHIP', 'IOU', 'OTSU', 'WATER PX'), rows)}\n{dry}{report.conventions}"
+    learnt = f"the model learnt from {'; '.join(report.learnt_from)}: figures on its own training chips prove nothing"
+    return f"{table(('CHIP', 'IOU', 'OTSU', 'WATER PX'), rows)}\n{dry}{report.conventions}\n{learnt}"
 
 
 def _figure(value: float | None) -> str:
