@@ -234,9 +234,24 @@ def test_no_network_sees_the_event_it_is_judged_on(run, monkeypatch):
 
     monkeypatch.setattr(held_out, "fit", spy)
     judged = held_out.leave_one_event_out(replace(run, recipe=recipe))
-    # Each fold asks for all stages, then for the first alone, which takes no real chip.
-    assert seen[::2] == [({"Gamma"}, {"Beta"}), ({"Alpha", "Gamma"}, set()), ({"Alpha"}, {"Beta"})]
+    # The first stage alone is asked for once, before: it takes no real chip.
+    assert seen[1:] == [({"Gamma"}, {"Beta"}), ({"Alpha", "Gamma"}, set()), ({"Alpha"}, {"Beta"})]
     assert [each.chip.name for each in judged] == ["Alpha_0", "Alpha_1", "Beta_2", "Gamma_3"]
+
+
+def test_a_first_stage_with_real_chips_is_not_called_simulated(run, monkeypatch):
+    """Where the first stage learns from real chips no network is asked for that learnt from all events at once."""
+    recipe = Recipe.model_validate({**TINY, "stages": TINY["stages"][1:]})
+    seen = []
+
+    def spy(given, stages):
+        seen.append({chip.event for chip in given.real})
+        return build(recipe.network).state_dict()
+
+    monkeypatch.setattr(held_out, "fit", spy)
+    judged = held_out.leave_one_event_out(replace(run, recipe=recipe))
+    assert seen == [{"Beta", "Gamma"}, {"Alpha", "Gamma"}, {"Alpha", "Beta"}]
+    assert all(each.simulated is None for each in judged)
 
 
 def test_prediction_is_of_the_weights_given(run):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,7 +73,7 @@ def train(recipe: Recipe, work: Path, data: Path | None, *, resume: bool = False
     temperature = calibrate(judged)
     weights = fit(run, recipe.stages)
     report = work / REPORT
-    report.write_text(json.dumps(_report(judged, temperature.__dict__), indent=2) + "\n")
+    report.write_text(json.dumps(_report(judged, asdict(temperature)), indent=2) + "\n")
     facts = _facts(recipe, run, judged, temperature.temperature)
     save(work / CHECKPOINT, weights, facts)
     return Trained(work / CHECKPOINT, report, facts)
@@ -177,19 +177,19 @@ def _report(judged: Sequence[HeldOutChip], temperature: dict[str, float]) -> dic
             "held_out_event": each.chip.event,
             "iou": each.model.iou if each.model.labelled else None,
             "otsu_iou": each.otsu.iou if each.otsu.labelled else None,
-            "simulated_only_iou": each.simulated.iou if each.simulated.labelled else None,
+            "simulated_only_iou": each.simulated.iou if each.simulated and each.simulated.labelled else None,
             "water_pixels": each.model.labelled,
             "judged_pixels": each.model.judged,
             "false_water_pixels": each.model.either - each.model.labelled,
             "otsu_false_water_pixels": each.otsu.either - each.otsu.labelled,
-            "simulated_only_false_water_pixels": each.simulated.either - each.simulated.labelled,
+            "simulated_only_false_water_pixels": each.simulated and each.simulated.either - each.simulated.labelled,
         }
         for each in judged
     ]
     return {
         "pooled_iou": model.iou,
         "otsu_pooled_iou": otsu.iou,
-        "simulated_only_pooled_iou": add_counts([each.simulated for each in judged]).iou,
+        "simulated_only_pooled_iou": add_counts([each.simulated for each in judged if each.simulated]).iou,
         "calibration": temperature,
         "chips": chips,
     }

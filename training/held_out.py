@@ -26,14 +26,14 @@ class HeldOutChip:
     model, otsu
         Counts of the network at the recipe's threshold, and of Otsu's threshold on VH, on the judged pixels.
     simulated
-        Counts of the network after its first stage, which sees simulated scenes alone.
+        Counts of the network after its first stage; None when that stage takes real chips, which may be these.
     """
 
     chip: LabelledChip
     logits: Tensor
     model: WaterCounts
     otsu: WaterCounts
-    simulated: WaterCounts
+    simulated: WaterCounts | None
 
 
 def leave_one_event_out(run: Run, events: Iterable[str] | None = None) -> list[HeldOutChip]:
@@ -50,29 +50,32 @@ def leave_one_event_out(run: Run, events: Iterable[str] | None = None) -> list[H
         Events to hold out in turn; all when None.
     """
     judged = []
+    stages = run.recipe.stages
+    first = fit(run, stages[:1]) if stages[0].real_share == 0 else None
     for event in sorted(set(events) if events is not None else {chip.event for chip in run.real}):
         kept = tuple(chip for chip in run.real if chip.event != event)
         stopping = run.recipe.early_stopping
         watched = tuple(chip for chip in kept if stopping is not None and chip.event == stopping.event)
         learnt = tuple(chip for chip in kept if chip not in watched)
-        weights = fit(replace(run, real=learnt, watched=watched), run.recipe.stages)
-        first = fit(run, run.recipe.stages[:1])
+        weights = fit(replace(run, real=learnt, watched=watched), stages)
         chips = [chip for chip in run.real if chip.event == event]
-        logits = zip(predict(run.recipe, weights, chips), predict(run.recipe, first, chips), strict=True)
-        for chip, (last, early) in zip(chips, logits, strict=True):
-            judged.append(_judge(chip, last, early, run.recipe.threshold))
+        last = predict(run.recipe, weights, chips)
+        early = [None] * len(chips) if first is None else predict(run.recipe, first, chips)
+        for chip, logits, before in zip(chips, last, early, strict=True):
+            judged.append(_judge(chip, logits, before, run.recipe.threshold))
     return judged
 
 
-def _judge(chip: LabelledChip, logits: Tensor, early: Tensor, threshold: float) -> HeldOutChip:
+def _judge(chip: LabelledChip, logits: Tensor, early: Tensor | None, threshold: float) -> HeldOutChip:
     """Count the water of one chip, beside Otsu on VH and the first stage."""
     valid = np.isfinite(chip.s1_db).all(axis=0)
-    model, simulated = (
-        count_water(torch.sigmoid(each).numpy() >= threshold, chip.label, valid) for each in (logits, early)
-    )
+
+    def count(answer: Tensor) -> WaterCounts:
+        return count_water(torch.sigmoid(answer).numpy() >= threshold, chip.label, valid)
+
     vh_db = chip.s1_db[1]
     otsu = count_water(vh_db < otsu_threshold(vh_db[valid]), chip.label, valid)
-    return HeldOutChip(chip, logits, model, otsu, simulated)
+    return HeldOutChip(chip, logits, count(logits), otsu, None if early is None else count(early))
 
 
 def pooled(judged: Sequence[HeldOutChip]) -> tuple[WaterCounts, WaterCounts]:
