@@ -10,11 +10,11 @@ from export.chips import flood_chips
 from export.graphs import FloodGraph
 from export.parity import ParityChips
 from tocsin.errors import ModelInvalidError
+from tocsin.hazards.flood import CHIP
 from tocsin.manifest import DYNAMIC, ModelFacts, TensorSpec
 from training.checkpoints import CheckpointFacts
 from training.networks import NetworkConfig, build
 
-CHIP_PX: Final = 512
 MULTIPLE_OF: Final = 32
 GSD_M: Final = (7.0, 15.0)
 LICENCE: Final = "Apache-2.0"
@@ -91,7 +91,7 @@ def facts(checkpoint: CheckpointFacts) -> ModelFacts:
         architecture=checkpoint.architecture,
         inputs=(s1,),
         outputs=(water,),
-        chip_px=CHIP_PX,
+        chip_px=CHIP,
         multiple_of=MULTIPLE_OF,
         gsd_m=GSD_M,
         threshold=checkpoint.threshold,

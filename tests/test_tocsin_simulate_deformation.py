@@ -9,8 +9,8 @@ import torch
 from scipy.integrate import quad
 from scipy.special import j0, j1
 
+from tocsin.phase import WAVELENGTH_M
 from tocsin.simulate.deformation import (
-    WAVELENGTH_M,
     LookGeometry,
     Mogi,
     PennyCrack,

@@ -14,13 +14,13 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from tocsin.errors import RuntimeUnavailableError
+from tocsin.manifest import Precision
 
 if TYPE_CHECKING:
     from tocsin.repository import Model
 
 FloatArray = npt.NDArray[np.float32]
 Device = Literal["cpu", "cuda"]
-Precision = Literal["fp32", "fp16", "int8"]
 
 
 class RuntimeOptions(BaseModel):

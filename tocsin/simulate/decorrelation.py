@@ -10,9 +10,9 @@ import array_api_compat
 
 from tocsin.simulate.atmosphere import across_scene
 from tocsin.simulate.deformation import LookGeometry
-from tocsin.simulate.fields import Array, RandomSource
+from tocsin.simulate.fields import Array, RandomSource, power_law
 from tocsin.simulate.relief import Terrain, distance_m
-from tocsin.simulate.spectra import coloured_noise, power_law
+from tocsin.simulate.spectra import coloured_noise
 
 _WATER: Final = 0.02
 _HOLE: Final = (0.0, 0.2)

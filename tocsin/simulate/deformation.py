@@ -9,15 +9,13 @@ in LiCSAR products, so that uplift gives negative phase: phase = -4 pi / wavelen
 
 import math
 from dataclasses import dataclass, replace
-from typing import Final, Literal, NamedTuple, Protocol, Self
+from typing import Literal, NamedTuple, Protocol, Self
 
 import array_api_compat
 
+from tocsin.phase import RAD_PER_METRE
 from tocsin.simulate.fields import Array
 from tocsin.simulate.okada import POISSON, Fault, Slip, point_dislocation, rectangular_dislocation
-
-WAVELENGTH_M: Final = 0.0555
-"""Wavelength of Sentinel-1's C-band radar (5.405 GHz), m."""
 
 
 class Displacement(NamedTuple):
@@ -307,7 +305,7 @@ def line_of_sight(displacement: Displacement, look: LookGeometry) -> Array:
 
 def los_phase(towards_satellite_m: Array) -> Array:
     """Return the interferometric phase of a displacement towards the satellite, rad: -4 pi / wavelength * m."""
-    return towards_satellite_m * (-4 * math.pi / WAVELENGTH_M)
+    return towards_satellite_m * -RAD_PER_METRE
 
 
 def _relative(coordinate: Array, origin: float) -> Array:

@@ -3,8 +3,10 @@
 Arrays are (row, col), float32; lengths are in pixels unless a name says otherwise.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
+import array_api_compat
 import array_api_compat.numpy as numpy_xp
 import numpy as np
 
@@ -62,10 +64,70 @@ class NumpyRandom:
         return float(self._generator.uniform(low, high))
 
 
-def _wavenumbers(rows: int, cols: int, xp: Namespace) -> Array:
-    """Return the radial wavenumber of a real 2-D FFT, cycles per pixel, [rows, cols // 2 + 1]; 1 at the origin."""
-    vertical = xp.reshape(xp.fft.fftfreq(rows), (rows, 1))
-    horizontal = xp.reshape(xp.fft.rfftfreq(cols), (1, cols // 2 + 1))
+def filtered_noise(
+    random: RandomSource,
+    shape: tuple[int, int],
+    drawn: tuple[int, int],
+    amplitude: Callable[[Array], Array],
+    spacing: float = 1.0,
+) -> Array:
+    """Filter white noise to a spectral amplitude.
+
+    Parameters
+    ----------
+    random
+        Where to draw from.
+    shape
+        (rows, cols) of the result.
+    drawn
+        (rows, cols) of the grid that is drawn and cropped: larger than ``shape``, so that opposite edges do not match.
+    amplitude
+        Maps the radial wavenumber, cycles per unit of ``spacing`` (never 0), to the square root of the 2-D power.
+    spacing
+        Distance between pixels.
+
+    Returns
+    -------
+    array
+        [rows, cols] float32, zero mean and unit standard deviation.
+
+    Notes
+    -----
+    Spectral synthesis: Voss (1985), in Fundamental Algorithms for Computer Graphics.
+    """
+    xp = random.xp
+    noise = random.normal(drawn)
+    spectrum = xp.fft.rfftn(noise) * amplitude(_wavenumbers(noise, spacing))
+    field = xp.fft.irfftn(spectrum, s=drawn, axes=(0, 1))[: shape[0], : shape[1]]
+    return xp.astype((field - xp.mean(field)) / (xp.std(field) + 1e-9), xp.float32)
+
+
+def power_law(exponent: float, longest: float = 1e9) -> Callable[[Array], Array]:
+    """Return an amplitude whose power falls as wavenumber to the minus ``exponent``.
+
+    Parameters
+    ----------
+    exponent
+        Spectral exponent of the 2-D power spectrum.
+    longest
+        Waves longer than this, in units of the spacing, keep the power of this length.
+    """
+
+    def amplitude(wavenumber: Array) -> Array:
+        xp = array_api_compat.array_namespace(wavenumber)
+        floor = xp.full_like(wavenumber, 1.0 / longest)
+        return xp.where(wavenumber < floor, floor, wavenumber) ** (-exponent / 2)
+
+    return amplitude
+
+
+def _wavenumbers(noise: Array, spacing: float) -> Array:
+    """Return the radial wavenumber of the real 2-D transform of ``noise``, float32; that of the mean is set to 1."""
+    xp = array_api_compat.array_namespace(noise)
+    device = array_api_compat.device(noise)
+    rows, cols = noise.shape
+    vertical = xp.reshape(xp.fft.fftfreq(rows, d=spacing, device=device), (rows, 1))
+    horizontal = xp.reshape(xp.fft.rfftfreq(cols, d=spacing, device=device), (1, cols // 2 + 1))
     radial = xp.sqrt(vertical**2 + horizontal**2)
     return xp.astype(xp.where(radial == 0, xp.ones_like(radial), radial), xp.float32)
 
@@ -88,19 +150,9 @@ def power_law_field(random: RandomSource, shape: tuple[int, int], exponent: floa
     -------
     array
         [rows, cols] float32, zero mean and unit standard deviation.
-
-    Notes
-    -----
-    Spectral synthesis of fractional Brownian surfaces: Voss (1985), in Fundamental Algorithms for Computer Graphics.
-    The field is drawn on a grid a quarter larger and cropped, so that opposite edges do not match.
     """
-    xp = random.xp
-    rows, cols = (size + max(8, size // 4) for size in shape)
-    wavenumber = _wavenumbers(rows, cols, xp)
-    longest = xp.where(wavenumber < 1.0 / longest_px, xp.full_like(wavenumber, 1.0 / longest_px), wavenumber)
-    spectrum = xp.fft.rfftn(random.normal((rows, cols))) * longest ** (-exponent / 2)
-    field = xp.fft.irfftn(spectrum, s=(rows, cols), axes=(0, 1))[: shape[0], : shape[1]]
-    return xp.astype((field - xp.mean(field)) / (xp.std(field) + 1e-9), xp.float32)
+    drawn = (shape[0] + max(8, shape[0] // 4), shape[1] + max(8, shape[1] // 4))
+    return filtered_noise(random, shape, drawn, power_law(exponent, longest_px))
 
 
 def parcels(random: RandomSource, shape: tuple[int, int], size_px: float) -> tuple[Array, int]:

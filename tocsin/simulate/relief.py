@@ -9,8 +9,8 @@ from typing import Final
 
 import array_api_compat
 
-from tocsin.simulate.fields import Array, RandomSource
-from tocsin.simulate.spectra import coloured_noise, power_law
+from tocsin.simulate.fields import Array, RandomSource, power_law
+from tocsin.simulate.spectra import coloured_noise
 
 # A volcano's height over its base radius: shields 0.05, stratovolcanoes up to 0.35 (Grosse et al., 2009, Geology 37).
 _CONE_SLOPE: Final = (0.06, 0.3)
