@@ -18,11 +18,9 @@ from affine import Affine
 from rasterio.windows import Window as RasterioWindow
 
 from tocsin import score
-from tocsin.inference import SlidingRows, read_chips
-from tocsin.raster import open_backscatter
-from tocsin.repository import load_model
-from tocsin.runtimes import available_cores, open_runtime
-from tocsin.scoring import ScoringOptions, plan_windows
+from tocsin.benchmark import graph_seconds
+from tocsin.runtimes import available_cores
+from tocsin.scoring import ScoringOptions
 from tocsin.simulate import FloodSettings, NumpyRandom, flood_scene
 
 TILE = 1024
@@ -62,22 +60,6 @@ def write_scene(path: Path, rows: int, cols: int, seed: int = 0) -> Path:
     return path
 
 
-def time_graph(scene: Path, options: ScoringOptions) -> tuple[float, int]:
-    """Seconds inside the graph for every chip of a scene, one after the other with nothing beside, and their number."""
-    model = load_model("flood", options.model_repository, options.precision)
-    seconds, chips = 0.0, 0
-    with open_backscatter(str(scene)) as source, open_runtime(model, options) as runtime:
-        windows = plan_windows(source.grid.shape, model.manifest.chip_px, options)
-        for chip in read_chips((SlidingRows(source, windows),), windows):
-            if chip.images[0] is not None:
-                image = chip.images[0][None]
-                start = time.perf_counter()
-                runtime.run({model.manifest.inputs[0].name: image})
-                seconds += time.perf_counter() - start
-                chips += 1
-    return seconds, chips
-
-
 def time_scene(scene: Path, out: Path, options: ScoringOptions) -> float:
     """Seconds of a whole scoring, products included."""
     start = time.perf_counter()
@@ -99,7 +81,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         scene = write_scene(Path(folder) / "scene.tif", asked.rows, asked.cols)
         for _ in range(asked.turns):
-            seconds, chips = time_graph(scene, options)
+            seconds, chips = graph_seconds(scene, options)
             graph.append(seconds)
             whole.append(time_scene(scene, Path(folder) / "out", options))
     ratio = sum(whole) / sum(graph)
