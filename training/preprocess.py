@@ -66,3 +66,23 @@ def constants(normalisation: Normalisation) -> tuple[torch.Tensor, torch.Tensor,
 
     clamp = torch.stack([per_band(normalisation.low), per_band(normalisation.high)])
     return per_band(normalisation.mean), per_band(normalisation.std), clamp
+
+
+def encode_phase(phase: torch.Tensor) -> torch.Tensor:
+    """Return wrapped phase as a network takes it: a point on the unit circle, and whether it was measured.
+
+    Parameters
+    ----------
+    phase
+        [B, 1, H, W], rad, NaN where missing; any multiple of 2 pi may be added.
+
+    Returns
+    -------
+    torch.Tensor
+        [B, 3, H, W], float32: cosine and sine, 0 where missing, then 1 where measured and 0 elsewhere. 3.1 and -3.1 rad
+        are neighbours in it, as they are on the ground.
+    """
+    measured = torch.isfinite(phase)
+    angle = torch.where(measured, phase, torch.zeros_like(phase))
+    valid = measured.to(phase.dtype)
+    return torch.cat([torch.cos(angle) * valid, torch.sin(angle) * valid, valid], dim=1)
