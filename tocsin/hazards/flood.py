@@ -4,20 +4,50 @@ The class is decided from the quantised probability, so that who reads ``*_proba
 gets the class back. What radar cannot judge is 254 and what nobody saw is 255: neither is ever dry.
 """
 
-import math
-import os
-from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 from affine import Affine
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from tocsin.chips import PROBABILITY_NODATA, PROBABILITY_SCALE
 from tocsin.grid import Grid
+from tocsin.hazards.classes import (
+    NO_DATA,
+    NOT_OBSERVABLE,
+    ClassArray,
+    ClassFacts,
+    Href,
+    QuantisedArray,
+    decide,
+    stored_threshold,
+)
 from tocsin.polygons import WEIGHT_CELL
 from tocsin.result import FloodSummary
+
+__all__ = [
+    "BANDS",
+    "CHIP",
+    "CLASSES",
+    "DRY",
+    "FLOOD",
+    "GSD_M",
+    "MODEL",
+    "NOT_OBSERVABLE",
+    "NO_DATA",
+    "PERMANENT",
+    "UNITS",
+    "WATER",
+    "WATER_CLASSES",
+    "AreaTally",
+    "ClassArray",
+    "ClassFacts",
+    "FloodInputs",
+    "decide",
+    "permanence",
+    "split",
+    "stored_threshold",
+]
 
 MODEL: Final = "flood"
 """Name in the model repository."""
@@ -38,28 +68,6 @@ DRY: Final = 0
 WATER: Final = 1
 PERMANENT: Final = 2
 FLOOD: Final = 3
-NOT_OBSERVABLE: Final = 254
-NO_DATA: Final = 255
-
-
-@dataclass(frozen=True, slots=True)
-class ClassFacts:
-    """One code of the class raster.
-
-    Attributes
-    ----------
-    name : str
-        Machine name, in STAC and polygons.
-    title : str
-        What the legend of the quicklook says.
-    colour : tuple of int
-        Red, green, blue, 0-255; colour-blind safe after Okabe and Ito (2008).
-    """
-
-    name: str
-    title: str
-    colour: tuple[int, int, int]
-
 
 CLASSES: Final[dict[int, ClassFacts]] = {
     DRY: ClassFacts("dry", "No water", (200, 200, 196)),
@@ -73,12 +81,6 @@ CLASSES: Final[dict[int, ClassFacts]] = {
 
 WATER_CLASSES: Final = (WATER, PERMANENT, FLOOD)
 """Codes that are water, which polygons are made of."""
-
-ClassArray = npt.NDArray[np.uint8]
-MaskArray = npt.NDArray[np.bool_]
-QuantisedArray = npt.NDArray[np.uint16]
-
-Href = Annotated[str, BeforeValidator(lambda value: os.fspath(value) if isinstance(value, os.PathLike) else value)]
 
 
 class FloodInputs(BaseModel):
@@ -107,30 +109,6 @@ class FloodInputs(BaseModel):
         le=60,
         description="incidence at scene centre, degrees; None: from tags, else mid-swath with a warning",
     )
-
-
-def stored_threshold(threshold: float) -> int:
-    """Smallest stored probability (units of 1e-4) that is water: `threshold` rounded up to the next 1e-4."""
-    return math.ceil(threshold / PROBABILITY_SCALE - 1e-6)
-
-
-def decide(probability: QuantisedArray, threshold: float, blocked: MaskArray | None = None) -> ClassArray:
-    """Class before the sieve, from stored probability: 0, 1, 254 or 255.
-
-    Parameters
-    ----------
-    probability : numpy.ndarray
-        uint16 [height, width], units of 1e-4, 65535 = no data.
-    threshold : float
-        Probability from which a pixel is water.
-    blocked : numpy.ndarray or None
-        bool [height, width]: what radar cannot judge. No data stays no data there.
-    """
-    codes: ClassArray = (probability >= stored_threshold(threshold)).view(np.uint8)
-    if blocked is not None:
-        codes[blocked] = NOT_OBSERVABLE
-    codes[probability == PROBABILITY_NODATA] = NO_DATA
-    return codes
 
 
 def permanence(
