@@ -4,13 +4,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from tocsin.chips import PROBABILITY_NODATA, PROBABILITY_SCALE
-from tocsin.grid import Grid
 from tocsin.hazards.flood import (
-    CLASSES,
     DRY,
     FLOOD,
     NO_DATA,
@@ -19,9 +15,9 @@ from tocsin.hazards.flood import (
     WATER,
     AreaTally,
 )
+from tocsin.product_request import ProductRequest, method_text, product_tags
 from tocsin.raster import RasterSpec, Source
 from tocsin.result import FloodSummary, ProductName, Provenance, ResultWarning
-from tocsin.sieve import SIEVE_PX
 from tocsin.terrain import MID_SWATH_DEG, NOT_JUDGED, REACH_M, STEEP_DEG, Terrain
 
 if TYPE_CHECKING:
@@ -32,82 +28,18 @@ _COVERED: Final = 0.9995
 """Share from which a DEM counts as covering the scene: its outermost half pixels may lie outside."""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """What the GeoTIFF tags say about the model: no times, no paths."""
-
-    model: str
-    version: str
-    sha256: str
-    precision: str
-    licence: str
-    tocsin: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FloodRequest:
-    """What to write, where, and with what beside the probability.
+class FloodRequest(ProductRequest):
+    """What to write, where, and with what beside the probability."""
 
-    Every `Source` lies on `grid` (use `tocsin.raster.align` or `rasterise`), one band; this module closes none of them.
-    """
-
-    out: Path
-    scene_id: str
-    grid: Grid
-    threshold: float
-    facts: ModelFacts
     pre: bool = False
     reference_water: Source | None = None
     dem: Source | None = None
     exclude: Source | None = None
-    aoi: Source | None = None
     orbit_pass: Literal["ascending", "descending"] | None = None
     incidence_deg: float | None = None
     acquired: datetime | None = None
     pre_acquired: datetime | None = None
-    overwrite: bool = False
-    gpkg: bool = False
-
-
-def _tags(request: FloodRequest) -> dict[str, str]:
-    facts = request.facts
-    return {
-        "TOCSIN_HAZARD": "flood",
-        "TOCSIN_VERSION": facts.tocsin,
-        "TOCSIN_MODEL": facts.model,
-        "TOCSIN_MODEL_VERSION": facts.version,
-        "TOCSIN_MODEL_SHA256": facts.sha256,
-        "TOCSIN_MODEL_PRECISION": facts.precision,
-        "TOCSIN_MODEL_LICENCE": facts.licence,
-        "TOCSIN_THRESHOLD": f"{request.threshold:g}",
-    }
-
-
-def class_spec(request: FloodRequest) -> RasterSpec:
-    """Describe ``*_class.tif``."""
-    size_x, size_y = request.grid.pixel_size_m()
-    names = {str(code): facts.name for code, facts in CLASSES.items()}
-    sieve = {"TOCSIN_SIEVE_PX": str(SIEVE_PX), "TOCSIN_SIEVE_KM2": f"{SIEVE_PX * size_x * size_y / 1e6:.3g}"}
-    return RasterSpec(
-        dtype="uint8",
-        nodata=NO_DATA,
-        description="flood class",
-        tags=_tags(request) | sieve | {"TOCSIN_CLASSES": json.dumps(names)},
-        overview="mode",
-        colormap={code: (*facts.colour, 0 if code == NO_DATA else 255) for code, facts in CLASSES.items()},
-    )
-
-
-def probability_spec(request: FloodRequest) -> RasterSpec:
-    """Describe ``*_probability.tif``."""
-    return RasterSpec(
-        dtype="uint16",
-        nodata=PROBABILITY_NODATA,
-        scale=PROBABILITY_SCALE,
-        description="probability of water",
-        tags=_tags(request),
-        overview="average",
-    )
 
 
 def exclusion_spec(request: FloodRequest) -> RasterSpec:
@@ -126,7 +58,7 @@ def exclusion_spec(request: FloodRequest) -> RasterSpec:
         dtype="uint8",
         nodata=NOT_JUDGED,
         description="what radar cannot judge (bits)",
-        tags=_tags(request) | tags,
+        tags=product_tags("flood", request) | tags,
         overview="nearest",
     )
 
@@ -182,11 +114,6 @@ def quicklook_facts(
     is_split = request.pre or request.reference_water is not None
     shown = [FLOOD, PERMANENT, *([WATER] if tally.pixels[WATER] else [])] if is_split else [WATER]
     unseen = [code for code in (NOT_OBSERVABLE, NO_DATA) if tally.pixels[code]]
-    method = (
-        f"Model {provenance.model} {provenance.version}, {provenance.precision}, {provenance.runtime} on "
-        f"{provenance.device}, threshold {provenance.threshold:g}, patches under {SIEVE_PX} px removed, "
-        f"tocsin {provenance.tocsin}"
-    )
     return QuicklookFacts(
         hazard="flood",
         scene_id=request.scene_id,
@@ -196,7 +123,7 @@ def quicklook_facts(
         acquired=request.acquired,
         pre_acquired=request.pre_acquired,
         has_pre=request.pre,
-        method=method,
+        method=method_text(provenance),
         notes=tuple(warning.message for warning in warnings),
     )
 

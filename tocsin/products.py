@@ -1,43 +1,29 @@
 """Flood products: one pass over strips of probability writes every file of a scene, and all appear or none."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Final, Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from tocsin.chips import PROBABILITY_NODATA, PROBABILITY_SCALE, Strip
+from tocsin.class_products import ClassProducts, ClassRows
 from tocsin.features import FeatureUnits, FeatureWriter
 from tocsin.flood_request import (
     FloodRequest,
-    ModelFacts,
-    class_spec,
     exclusion_spec,
     found_warnings,
     item_facts,
-    probability_spec,
     quicklook_facts,
 )
 from tocsin.grid import Grid, Window
-from tocsin.hazards.flood import CLASSES, WATER_CLASSES, AreaTally, ClassArray, decide, permanence, split
-from tocsin.polygons import PolygonBuilder
-from tocsin.product_files import ProductFiles
-from tocsin.raster import RasterWriter
+from tocsin.hazards.flood import CLASSES, WATER_CLASSES, AreaTally, decide, permanence, split
+from tocsin.product_request import ModelFacts, class_spec, probability_spec
 from tocsin.result import FloodSummary, ProductName, Provenance, ResultWarning
-from tocsin.sieve import sieve
 from tocsin.terrain import NOT_JUDGED, USER, BitArray, Terrain
-from tocsin.thumbnail import Backdrop, ClassThumbnail
+from tocsin.thumbnail import Backdrop
 
 __all__ = ["FloodOutcome", "FloodProducts", "FloodRequest", "ModelFacts"]
-
-_PIECE_PIXELS: Final = 2**21
-"""Pixels worked on at once: more would only cost memory."""
-
-
-Kind = TypeVar("Kind", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,55 +36,7 @@ class FloodOutcome:
     warnings: tuple[ResultWarning, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """Some rows on their way: classes, probability, and `permanence` where water is split; all [height, width]."""
-
-    row: int
-    codes: ClassArray
-    probability: npt.NDArray[np.uint16]
-    permanent: ClassArray | None
-
-
-class _Rechunked(Generic[Kind]):
-    """Rows of an array that come in chunks of any height, handed out in others."""
-
-    def __init__(self, chunks: Iterable[npt.NDArray[Kind]]) -> None:
-        self._chunks = iter(chunks)
-        self._held: npt.NDArray[Kind] | None = None
-
-    def take(self, rows: int) -> npt.NDArray[Kind]:
-        """Return the next rows: [rows, width]."""
-        held = [] if self._held is None else [self._held]
-        while sum(map(len, held)) < rows:
-            held.append(next(self._chunks))
-        joined = held[0] if len(held) == 1 else np.concatenate(held)
-        self._held = joined[rows:]
-        return joined[:rows]
-
-
-def fan_out(items: Iterator[_Rows], count: int) -> tuple[Iterator[_Rows], ...]:
-    """Return `count` iterators over the same items, which hold only what some of them have not had yet.
-
-    `itertools.tee` would keep up to 57 items that all have had: a whole scene, if items are strips.
-    """
-    waiting: list[deque[_Rows]] = [deque() for _ in range(count)]
-
-    def follow(own: deque[_Rows]) -> Iterator[_Rows]:
-        while True:
-            if not own:
-                item = next(items, None)
-                if item is None:
-                    return
-                for each in waiting:
-                    each.append(item)
-                del item
-            yield own.popleft()
-
-    return tuple(follow(own) for own in waiting)
-
-
-class FloodProducts:
+class FloodProducts(ClassProducts[AreaTally]):
     """Writes the products of one scene.
 
     ``FloodProducts(request)`` refuses existing products at once (`ProductExistsError`) and makes no file; `consume`
@@ -107,11 +45,9 @@ class FloodProducts:
     """
 
     def __init__(self, request: FloodRequest) -> None:
+        super().__init__(request, AreaTally(request.grid), WATER_CLASSES)
         self._request = request
-        self._files = ProductFiles(request.out, request.scene_id, overwrite=request.overwrite)
         self._backdrop = Backdrop()
-        self._picture = ClassThumbnail(request.grid.shape, tuple(CLASSES))
-        self._tally = AreaTally(request.grid)
         self._judged = self._valid = 0
         self._count = 0
 
@@ -145,24 +81,22 @@ class FloodProducts:
     def consume(self, strips: Iterable[Strip]) -> None:
         """Take every strip of the scene in ascending order, without gaps, on the request's grid."""
         request, files = self._request, self._files
-        classes = files.raster("class", request.grid, class_spec(request))
         geopackage = files.working("geopackage") if request.gpkg else None
         units = FeatureUnits(self._tally.unit_km2, PROBABILITY_SCALE)
         names = {code: CLASSES[code].name for code in WATER_CLASSES}
         features = FeatureWriter(files.working("polygons"), request.grid, units, names, geopackage)
-        builder = PolygonBuilder(request.grid.width, WATER_CLASSES)
         with features:
-            for rows in self._sieved(self._decided(strips)):
-                self._write(rows, classes, builder, features)
-            for polygon in builder.finish():
-                features.add(polygon)
+            spec = class_spec("flood", request, CLASSES)
+            self.map_rows(self._decided(strips), spec, features, split if self._is_split else None)
             features.close()
         self._count = features.count
 
-    def _decided(self, strips: Iterable[Strip]) -> Iterator[_Rows]:
+    def _decided(self, strips: Iterable[Strip]) -> Iterator[ClassRows]:
         """Write probability and exclusion, and decide classes before the sieve."""
         request, files = self._request, self._files
-        probabilities = files.raster("probability", request.grid, probability_spec(request))
+        probabilities = files.raster(
+            "probability", request.grid, probability_spec("flood", request, "probability of water")
+        )
         exclusion = files.raster("exclusion", request.grid, exclusion_spec(request)) if self._has_exclusion else None
         terrain = Terrain(request.grid, request.orbit_pass, request.incidence_deg) if request.dem else None
         for strip in strips:
@@ -178,7 +112,7 @@ class FloodProducts:
                 blocked = (bits != 0) & (bits != NOT_JUDGED)
             reference = None if request.reference_water is None else request.reference_water.read(window)[0]
             permanent = permanence(strip.pre_probability, reference, request.threshold)
-            yield _Rows(strip.row, decide(probability, request.threshold, blocked), probability, permanent)
+            yield ClassRows(strip.row, decide(probability, request.threshold, blocked), probability, permanent)
 
     def _excluded(self, window: Window, terrain: Terrain | None, probability: npt.NDArray[np.uint16]) -> BitArray:
         """Bits of some rows; counts for how many of the valid pixels the DEM has a height."""
@@ -194,33 +128,6 @@ class FloodProducts:
             # What the user excluded is decided, whatever the DEM does not know.
             bits[by_user] = np.where(bits[by_user] == NOT_JUDGED, 0, bits[by_user]) | USER
         return bits
-
-    def _sieved(self, decided: Iterator[_Rows]) -> Iterator[_Rows]:
-        """Sieve classes, fill such holes in permanent water too, and join both with the probability, in pieces."""
-        # The copies run a few rows apart: that is all that they hold.
-        copies = fan_out(decided, 3 if self._is_split else 2)
-        classes = sieve((rows.row, rows.codes) for rows in copies[0])
-        values = _Rechunked(rows.probability for rows in copies[1])
-        lasting = None
-        if self._is_split:
-            # A hole that is filled must not turn into flood for being a hole in permanent water too.
-            strips = ((rows.row, rows.permanent) for rows in copies[2] if rows.permanent is not None)
-            lasting = _Rechunked(rows for _, rows in sieve(strips, keep_specks=True))
-        most = max(1, _PIECE_PIXELS // self._request.grid.width)
-        for row, codes in classes:
-            for start in range(0, len(codes), most):
-                part = codes[start : start + most]
-                permanent = None if lasting is None else lasting.take(len(part))
-                yield _Rows(row + start, part, values.take(len(part)), permanent)
-
-    def _write(self, rows: "_Rows", classes: RasterWriter, builder: PolygonBuilder, features: FeatureWriter) -> None:
-        codes = split(rows.codes, rows.permanent)
-        classes.write_rows(rows.row, codes)
-        weights = self._tally.weights(rows.row, len(codes))
-        self._tally.add(codes, weights)
-        self._picture.add(rows.row, codes)
-        for polygon in builder.add(codes, rows.probability, weights):
-            features.add(polygon)
 
     def commit(self, provenance: Provenance, warnings: tuple[ResultWarning, ...] = ()) -> FloodOutcome:
         """Finish all files and rename them.
@@ -243,16 +150,3 @@ class FloodProducts:
             item = self._files.working("item")
             write_item(item, item_facts(self._request, self._files.names, (summary, provenance, warnings)))
         return FloodOutcome(self._files.commit(), summary, self._tally.valid_fraction, warnings)
-
-    def discard(self) -> None:
-        """Remove every working file; safe to call twice and after `commit`."""
-        self._files.discard()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Discard what was not committed."""
-        self.discard()

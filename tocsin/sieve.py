@@ -1,4 +1,6 @@
-"""Exact sieve over strips: specks of water removed, then holes in water filled, both below a stated size.
+"""Exact sieve over strips: specks of what was found removed, then holes in it filled, both below a stated size.
+
+Codes are those of `tocsin.hazards.classes.decide`: 0 and 1 (flood: dry and water; volcano: stable and deforming).
 
 A component below N pixels spans fewer than N rows. Holes are looked for after specks are gone, so that 2 N rows above
 and below a strip decide every pixel in it: the result is that of the whole scene at once, whatever the strips.
@@ -10,24 +12,25 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from tocsin.hazards.flood import DRY, NOT_OBSERVABLE, WATER
+from tocsin.hazards.classes import NOT_OBSERVABLE, ClassArray
 from tocsin.runs import Runs, components, find_runs
 
 SIEVE_PX: Final = 10
-"""Smallest patch of water, and smallest island in it, that is kept, pixels: 0.001 km2 (0.1 ha) at 10 m."""
+"""Smallest patch, and smallest island in it, that is kept, pixels: 0.001 km2 (0.1 ha) at 10 m, 0.1 km2 at 100 m."""
+
+_NOT_FOUND: Final = 0
+_FOUND: Final = 1
 
 _MIN_ROWS: Final = 256
 """Rows worth a pass: shorter strips are collected, since each pass also labels 4 x SIEVE_PX rows around them."""
-
-ClassArray = npt.NDArray[np.uint8]
 
 
 def sieve(
     strips: Iterable[tuple[int, ClassArray]], size: int = SIEVE_PX, *, keep_specks: bool = False
 ) -> Iterator[tuple[int, ClassArray]]:
-    """Remove water components under `size` pixels, then fill dry components under `size` that only water surrounds.
+    """Remove components of 1 under `size` pixels, then fill components of 0 under `size` that only 1 surrounds.
 
-    Components are 4-connected, as the polygons are. A dry component that touches the scene's edge, 254 or 255 may be
+    Components are 4-connected, as the polygons are. A component of 0 that touches the scene's edge, 254 or 255 may be
     larger than what was seen and is never filled. 254 and 255 never change.
 
     Parameters
@@ -62,21 +65,20 @@ def sieve(
 
 
 def _sieved(codes: ClassArray, size: int, *, keep_specks: bool) -> ClassArray:
-    water = codes == WATER
-    if size <= 1 or not water.any():
+    if size <= 1 or not (codes == _FOUND).any():
         return codes
     result = codes.copy()
     flat = result.reshape(-1)
     if not keep_specks:
-        runs = find_runs(result, (WATER,))
-        flat[runs.pixels(_small(runs, size)[1])] = DRY
-    runs = find_runs(result, (DRY,))
+        runs = find_runs(result, (_FOUND,))
+        flat[runs.pixels(_small(runs, size)[1])] = _NOT_FOUND
+    runs = find_runs(result, (_NOT_FOUND,))
     root, small = _small(runs, size)
     pixels = runs.pixels(small)
     open_to_unknown = np.zeros(root.size, dtype=bool)
     open_to_unknown[root[runs.at(pixels[_at_unknown(result, pixels)])]] = True
     small &= ~open_to_unknown[root]
-    flat[runs.pixels(small)] = WATER
+    flat[runs.pixels(small)] = _FOUND
     return result
 
 
