@@ -6,9 +6,10 @@ from typing import Final
 
 import torch
 
+from export.checkpoint import LICENCE, ask_for_metrics, attribution, load_weights
 from export.chips import flood_chips
 from export.graphs import FloodGraph
-from export.parity import ParityChips
+from export.parity import ParityChips, ParityLimits
 from tocsin.errors import ModelInvalidError
 from tocsin.hazards.flood import CHIP
 from tocsin.manifest import DYNAMIC, ModelFacts, TensorSpec
@@ -17,8 +18,7 @@ from training.networks import NetworkConfig, build
 
 MULTIPLE_OF: Final = 32
 GSD_M: Final = (7.0, 15.0)
-LICENCE: Final = "Apache-2.0"
-SENTINEL_NOTICE: Final = "Contains modified Copernicus Sentinel data."
+LIMITS: Final = ParityLimits()
 
 DESCRIPTION: Final = (
     "Probability of open water from one Sentinel-1 acquisition (VV and VH backscatter, dB, about 10 m). It does not "
@@ -33,20 +33,16 @@ def module(checkpoint: CheckpointFacts, weights: Mapping[str, torch.Tensor]) -> 
     Raises
     ------
     ModelInvalidError
-        When the weights are not those of the network that the checkpoint describes.
+        When the weights are not those of the network that the checkpoint describes, or their scaling is missing.
     """
-    todo = "train again, or export with the version of tocsin that trained it"
-    architecture = checkpoint.architecture
-    network = build(NetworkConfig.model_validate(architecture.config))
-    try:
-        network.load_state_dict(dict(weights))
-    except RuntimeError as error:
-        raise ModelInvalidError(f"weights that do not fit ({error})", f"those of {architecture.name}", todo) from error
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    if parameters != architecture.parameters:
+    if checkpoint.normalisation is None:
         raise ModelInvalidError(
-            f"a network of {parameters} parameters", f"{architecture.parameters}, as the checkpoint says", todo
+            f"checkpoint {checkpoint.name} {checkpoint.version} without normalisation",
+            "the scaling of VV and VH",
+            "train again: tocsin train writes it",
         )
+    network = build(NetworkConfig.model_validate(checkpoint.architecture.config))
+    load_weights(network, checkpoint, weights)
     return FloodGraph(network, checkpoint.normalisation, checkpoint.calibration).eval()
 
 
@@ -58,12 +54,7 @@ def facts(checkpoint: CheckpointFacts) -> ModelFacts:
     ModelInvalidError
         When the checkpoint carries no metrics: no model is shipped without figures beside a baseline.
     """
-    if not checkpoint.metrics:
-        raise ModelInvalidError(
-            f"checkpoint {checkpoint.name} {checkpoint.version} without metrics",
-            "at least one figure beside a baseline",
-            "evaluate the checkpoint first: tocsin train does so at its end",
-        )
+    ask_for_metrics(checkpoint)
     s1 = TensorSpec(
         name="s1",
         description=(
@@ -82,7 +73,6 @@ def facts(checkpoint: CheckpointFacts) -> ModelFacts:
         unit="1",
         shape=(1, DYNAMIC, DYNAMIC),
     )
-    notices = [SENTINEL_NOTICE, *(source.attribution for source in checkpoint.training.data)]
     return ModelFacts(
         name=checkpoint.name,
         hazard="flood",
@@ -97,7 +87,7 @@ def facts(checkpoint: CheckpointFacts) -> ModelFacts:
         threshold=checkpoint.threshold,
         calibration=checkpoint.calibration,
         licence=LICENCE,
-        attribution=" ".join(dict.fromkeys(notices)),
+        attribution=attribution(checkpoint),
         training=checkpoint.training,
         metrics=checkpoint.metrics,
     )

@@ -29,13 +29,16 @@ def to_onnx(module: nn.Module, facts: ModelFacts) -> bytes:
     Parameters
     ----------
     module
-        Takes the manifest's inputs in order, float32, batch first; returns its outputs in order.
+        Takes the manifest's inputs in order, float32, batch first; returns its outputs in order, then the values that
+        its attribute `internals` names, if it has one: they keep these names inside the graph, and are no outputs.
     facts
         Names and shapes of inputs and outputs, and everything that the file says about itself.
     """
-    program = _traced(module.eval(), facts)
+    internals: tuple[str, ...] = getattr(module, "internals", ())
+    program = _traced(module.eval(), facts, internals)
     proto: onnx.ModelProto = program.model_proto
     _strip(proto)
+    _keep_inside(proto, internals)
     _name_axes(proto, facts)
     onnx.helper.set_model_props(proto, facts.to_metadata())
     onnx.checker.check_model(proto, full_check=True)
@@ -43,7 +46,7 @@ def to_onnx(module: nn.Module, facts: ModelFacts) -> bytes:
     return content
 
 
-def _traced(module: nn.Module, facts: ModelFacts) -> torch.onnx.ONNXProgram:
+def _traced(module: nn.Module, facts: ModelFacts, internals: tuple[str, ...]) -> torch.onnx.ONNXProgram:
     samples = tuple(_sample(spec, facts.multiple_of) for spec in facts.inputs)
     # With one free dimension object each, all inputs of a model share batch, height and width.
     batch = torch.export.Dim("batch", min=1)
@@ -57,7 +60,7 @@ def _traced(module: nn.Module, facts: ModelFacts) -> torch.onnx.ONNXProgram:
             external_data=False,
             opset_version=OPSET,
             input_names=[spec.name for spec in facts.inputs],
-            output_names=[spec.name for spec in facts.outputs],
+            output_names=[*(spec.name for spec in facts.outputs), *internals],
             dynamic_shapes=shapes,
             verbose=False,
         )
@@ -96,6 +99,16 @@ def _strip(proto: onnx.ModelProto) -> None:
         for node in _nodes(function.node):
             del node.metadata_props[:]
             node.doc_string = ""
+
+
+def _keep_inside(proto: onnx.ModelProto, internals: tuple[str, ...]) -> None:
+    """Turn outputs into named values inside, with their shapes, so that a graph can be cut there."""
+    kept = [value for value in proto.graph.output if value.name in internals]
+    assert len(kept) == len(internals), f"{internals} were traced as {[value.name for value in kept]}"
+    for value in kept:
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+        proto.graph.value_info.append(value)
+        proto.graph.output.remove(value)
 
 
 def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:

@@ -3,11 +3,14 @@
 Legend of shape suffixes: B batch, C band, H row, W column.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
 from tocsin.manifest import Calibration, Normalisation
 from training import preprocess
+from training.networks.volcano import VolcanoNetwork
 
 
 class FloodGraph(nn.Module):
@@ -54,3 +57,64 @@ class FloodGraph(nn.Module):
         # The validity channels follow the scaled bands; a maximum over them is 1 where any band was measured.
         seen = encoded_BCHW[:, s1.shape[1] :].amax(dim=1, keepdim=True) > 0.5
         return torch.where(seen, torch.sigmoid(logits), torch.nan)
+
+
+class VolcanoGraph(nn.Module):
+    """A network for interferograms with its encoding and calibration inside.
+
+    Parameters
+    ----------
+    network
+        Maps encoded phase (see `training.preprocess.encode_phase`) to logits.
+    calibration
+        Temperature and bias of the decision's logit.
+    further
+        The same by name of further outputs, `mask` and `source`; raw where not stated.
+
+    Attributes
+    ----------
+    internals
+        Names of the values after the outputs: the encoder's feature maps, finest first. They stay inside the graph
+        under these names, so that the encoder can be cut out of it.
+    """
+
+    def __init__(self, network: VolcanoNetwork, calibration: Calibration, further: Mapping[str, Calibration]) -> None:
+        super().__init__()
+        raw = Calibration(kind="none")
+        self.network = network
+        self.deformation, self.mask = calibration, further.get("mask", raw)
+        self.source_temperature = further.get("source", raw).temperature
+        self.internals = tuple(f"features_{number}" for number, _ in enumerate(network.encoder.channels, start=1))
+
+    def forward(self, phase: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return what the network says of a batch of chips; all NaN where a chip has no valid pixel.
+
+        Parameters
+        ----------
+        phase
+            Wrapped phase [B, 1, H, W], rad, float32, NaN where missing. Any multiple of 2 pi may be added: it is used
+            as an angle.
+
+        Returns
+        -------
+        tuple of torch.Tensor
+            float32: P(deformation) [B, 1]; P over source types [B, K]; P(deforming) [B, 1, H, W], NaN where the phase
+            is; place in prototype space [B, E]; then the encoder's feature maps, each [B, C, H / stride, W / stride].
+        """
+        encoded_BCHW = preprocess.encode_phase(phase)
+        measured = encoded_BCHW[:, 2:] > 0.5
+        seen = encoded_BCHW[:, 2:].amax(dim=(2, 3)) > 0.5
+        features = self.network.encoder(encoded_BCHW)
+        logits = self.network.judge(features, phase.shape[-2])
+        outputs = (
+            torch.where(seen, _probability(logits.deformation[:, None], self.deformation), torch.nan),
+            torch.where(seen, torch.softmax(logits.source / self.source_temperature, dim=1), torch.nan),
+            torch.where(measured, _probability(logits.mask, self.mask), torch.nan),
+            torch.where(seen, logits.embedding, torch.nan),
+        )
+        return (*outputs, *features)
+
+
+def _probability(logits: torch.Tensor, calibration: Calibration) -> torch.Tensor:
+    """Return calibrated probability, same shape."""
+    return torch.sigmoid(logits / calibration.temperature + calibration.bias)

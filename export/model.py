@@ -9,7 +9,7 @@ from typing import Final, Protocol
 import torch
 from torch import nn
 
-from export import flood
+from export import flood, volcano
 from export.graph import OPSET, to_onnx
 from export.parity import ParityChips, ParityLimits, TorchReference, check, measure
 from export.repository import GraphFile, refuse_existing, write
@@ -32,19 +32,24 @@ class HazardExport(Protocol):
         """Checkpoint -> the manifest's facts."""
 
     @property
+    def LIMITS(self) -> ParityLimits:  # noqa: N802 - a constant of the module
+        """What the graph may differ by from the network."""
+
+    @property
     def chips(self) -> Callable[[Path | None], Iterator[ParityChips]]:
         """Data folder -> batches that parity is measured on."""
 
 
-HAZARDS: Final[dict[Hazard, HazardExport]] = {"flood": flood}
+HAZARDS: Final[dict[Hazard, HazardExport]] = {"flood": flood, "volcano": volcano}
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A checkpoint as export needs it: the module, its facts, and where its parity chips come from."""
+    """A checkpoint as export needs it: the module, its facts, and where its parity chips come from, with the limits."""
 
     module: nn.Module
     facts: ModelFacts
+    limits: ParityLimits
     chips: Callable[[Path | None], Iterator[ParityChips]]
 
 
@@ -64,7 +69,7 @@ def prepare(checkpoint: Path) -> Prepared:
         raise UsageError(
             f"a checkpoint of hazard {read.hazard!r}", f"one of {', '.join(HAZARDS)}", "train one of these hazards"
         )
-    return Prepared(hazard.module(read, weights), hazard.facts(read), hazard.chips)
+    return Prepared(hazard.module(read, weights), hazard.facts(read), hazard.LIMITS, hazard.chips)
 
 
 def parity_of(graph: bytes, prepared: Prepared, data: Path | None) -> Parity:
@@ -84,7 +89,7 @@ def parity_of(graph: bytes, prepared: Prepared, data: Path | None) -> Parity:
         path = Path(folder) / "model.onnx"
         path.write_bytes(graph)
         with OnnxRuntime(path, RuntimeOptions()) as runtime:
-            parity = measure(reference, runtime, prepared.chips(data), prepared.facts, ParityLimits())
+            parity = measure(reference, runtime, prepared.chips(data), prepared.facts, prepared.limits)
     check(parity, f"graph of {prepared.facts.name}")
     return parity
 

@@ -112,9 +112,9 @@ def test_a_graph_of_other_weights_is_refused(tiny_weights, checkpoint_facts, tin
 
 def test_a_hazard_without_export_is_refused(tiny_weights, checkpoint_facts, tmp_path) -> None:
     """A checkpoint of a hazard that cannot be exported names those that can."""
-    facts = checkpoint_facts.model_copy(update={"hazard": "volcano"})
+    facts = checkpoint_facts.model_copy(update={"hazard": "landslide"})
     checkpoints.save(tmp_path / "v.safetensors", tiny_weights, facts)
-    with pytest.raises(UsageError, match="volcano") as refused:
+    with pytest.raises(UsageError, match="landslide") as refused:
         model.prepare(tmp_path / "v.safetensors")
     assert "flood" in refused.value.expected
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from tocsin.errors import GridMismatchError, TruncatedError, UsageError, WrongDatesError, WrongUnitsError
+from tocsin.interferograms import Taken
 from tocsin.phase import RAD_PER_METRE, wrap
 from training.datasets.deepcube import DeepCube
-from training.datasets.interferogram import Taken
 from training.datasets.licsar import LicsarFrame, read_series
 
 FRAME = "014A_07688_131313"

@@ -10,11 +10,12 @@ from PIL import Image
 from pydantic import ValidationError
 
 from tocsin.errors import UsageError, WrongUnitsError
+from tocsin.interferograms import Taken, disjoint_groups, taken_of, top_left
 from tocsin.phase import wrap
 from tocsin.phase_palette import palette_colours
-from training.datasets.deepcube import DeepCube, taken_of
+from training.datasets.deepcube import DeepCube
 from training.datasets.hephaestus import Annotation, Hephaestus, read_annotation
-from training.datasets.interferogram import Taken, disjoint_groups, folds, top_left
+from training.datasets.interferogram import folds
 
 FRAME = "014A_07688_131313"
 ERTA_ALE = f"africa_erta_ale_{FRAME}_erta_ale_20161031_20170204_184_118_0.png"

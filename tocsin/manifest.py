@@ -8,6 +8,7 @@ explains itself.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
@@ -53,6 +54,24 @@ class Normalisation(Record):
         return self
 
 
+class Calibration(Record):
+    """How logits become probabilities: sigmoid(logit / temperature + bias) (Guo et al. 2017, section 4.2).
+
+    Over several bands it is softmax(logits / temperature), and a bias has no meaning.
+    """
+
+    kind: Literal["none", "temperature"] = Field(description="none: logits as they are; temperature: scaled as stated")
+    temperature: float = Field(default=1.0, gt=0, le=100, description="Divisor of the logit, no unit")
+    bias: float = Field(default=0.0, ge=-50, le=50, description="Offset of the scaled logit, no unit")
+    data: str = Field(default="", description="What temperature and bias were fitted on")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.kind == "none" and (self.temperature, self.bias) != (1.0, 0.0):
+            raise ValueError("calibration 'none' means temperature 1 and bias 0")
+        return self
+
+
 class TensorSpec(Record):
     """One input or output of a graph: float32, batch first."""
 
@@ -65,7 +84,12 @@ class TensorSpec(Record):
         min_length=1, max_length=4, description="Axis sizes without the batch, in pixels; -1: chosen by the caller"
     )
     optional: bool = Field(default=False, description="True when the whole input may be NaN")
-    normalisation: Normalisation | None = Field(default=None, description="Scaling inside the graph; null for outputs")
+    normalisation: Normalisation | None = Field(
+        default=None, description="Scaling inside the graph; null for outputs, and for what needs none"
+    )
+    calibration: Calibration | None = Field(
+        default=None, description="How this output's logits became probabilities, when not as the model's calibration"
+    )
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -82,21 +106,6 @@ class Architecture(Record):
     name: Text = Field(description="Name of the network, as docs/accuracy.md lists it")
     parameters: int = Field(ge=1, description="Number of trained values")
     config: dict[str, JsonValue] = Field(description="What training.networks.build needs to make the same network")
-
-
-class Calibration(Record):
-    """How logits become probabilities: sigmoid(logit / temperature + bias) (Guo et al. 2017, section 4.2)."""
-
-    kind: Literal["none", "temperature"] = Field(description="none: the raw sigmoid; temperature: scaled as stated")
-    temperature: float = Field(default=1.0, gt=0, le=100, description="Divisor of the logit, no unit")
-    bias: float = Field(default=0.0, ge=-50, le=50, description="Offset of the scaled logit, no unit")
-    data: str = Field(default="", description="What temperature and bias were fitted on")
-
-    @model_validator(mode="after")
-    def _agrees(self) -> Self:
-        if self.kind == "none" and (self.temperature, self.bias) != (1.0, 0.0):
-            raise ValueError("calibration 'none' means temperature 1 and bias 0")
-        return self
 
 
 class DataSource(Record):
@@ -135,9 +144,14 @@ class ParityRow(Record):
     case: Text = Field(description="Name of the chips: real or simulated, holes, sizes")
     output: Name = Field(description="Output of the graph that was compared")
     shape: tuple[Annotated[int, Field(ge=1)], ...] = Field(description="Shape of the output, batch included")
-    valid_pixels: int = Field(ge=0, description="Pixels (or values) with an answer, over the whole batch")
+    valid_pixels: int = Field(ge=0, description="Pixels (or chips) with an answer, over the whole batch")
     max_difference: float = Field(ge=0, description="Largest difference at a valid pixel, in the output's unit")
-    flipped_pixels: int = Field(ge=0, description="Pixels on the other side of the decision threshold")
+    flipped_pixels: int = Field(
+        ge=0, description="Pixels (or chips) that are decided otherwise: across the threshold, or another band highest"
+    )
+    limit_difference: float | None = Field(
+        default=None, gt=0, description="Largest difference allowed of an output in a unit of its own; null: as for all"
+    )
     same_nan: bool = Field(description="NaN in exactly the same places")
 
 
@@ -151,14 +165,17 @@ class Parity(Record):
 
     @property
     def max_difference(self) -> float:
-        """Largest difference over all cases, in the output's unit."""
-        return max(row.max_difference for row in self.rows)
+        """Largest difference over all cases, outputs with a limit of their own left out."""
+        return max((row.max_difference for row in self.rows if row.limit_difference is None), default=0.0)
 
     @property
     def flipped_fraction(self) -> float:
-        """Share of valid pixels that fell on the other side of the threshold, over all cases."""
-        valid = sum(row.valid_pixels for row in self.rows)
-        return sum(row.flipped_pixels for row in self.rows) / valid if valid else 0.0
+        """Share of the decisions of one output that changed, over all cases; of several outputs the largest share."""
+        valid, flipped = Counter[str](), Counter[str]()
+        for row in self.rows:
+            valid[row.output] += row.valid_pixels
+            flipped[row.output] += row.flipped_pixels
+        return max(flipped[output] / max(1, pixels) for output, pixels in valid.items())
 
 
 class FileRecord(Record):

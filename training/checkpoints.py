@@ -36,8 +36,13 @@ class CheckpointFacts(Record):
     name: Name = Field(description="Name that the model will have in the repository")
     version: Version = Field(description="Semantic version of the model")
     architecture: Architecture = Field(description="Network, with what training.networks.build needs to make it again")
-    normalisation: Normalisation = Field(description="Scaling of the backscatter bands, dB")
-    calibration: Calibration = Field(description="How logits become probabilities")
+    normalisation: Normalisation | None = Field(
+        default=None, description="Scaling of the backscatter bands, dB; null where the input needs none, as phase"
+    )
+    calibration: Calibration = Field(description="How the logits that are decided on become probabilities")
+    output_calibrations: dict[Name, Calibration] = Field(
+        default={}, description="The same for further outputs, by name; raw where not stated"
+    )
     threshold: float = Field(gt=0, lt=1, description="Probability from which a pixel counts, no unit")
     training: Training = Field(description="Data sets, seed and the whole recipe")
     metrics: tuple[MetricRow, ...] = Field(default=(), description="Measured figures; export asks for at least one")

@@ -3,29 +3,20 @@
 ``S1/{Train,Test}/{0,1}`` holds grey pictures of 227 x 227 pixels of about 100 m, cut around volcanoes out of COMET
 LiCSAR frames; ``C1/{0,1}`` holds coloured previews of mostly 224 x 224 pixels of about 333 m, some whole frames.
 Upstream's split leaks: 24 of 30 pictures of Test show a volcano of Train, 7 come from the very pair. Split by
-`training.datasets.interferogram.disjoint_groups`.
+`tocsin.interferograms.disjoint_groups`.
 """
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import ValidationError
-
 from tocsin.errors import UsageError, WrongUnitsError
+from tocsin.interferograms import taken_of
 from tocsin.phase_pictures import read_picture
-from training.datasets.interferogram import LabelledPhase, Taken
+from training.datasets.interferogram import LabelledPhase
 
 Subset = Literal["S1", "C1"]
 SUFFIXES: Final = {".png", ".tif"}
-
-# region_volcano_FRAME_volcano_DAY_DAY..., where only the repeated volcano tells where the region ends.
-S1_NAME: Final = re.compile(
-    r"^(?:z_)?(?P<region>[a-z_]+?)_(?P<volcano>[^/]+)_(?P<frame>\d{3}[AD]_\d{5}_\d{6})_(?P=volcano)"
-    r"_(?P<start>\d{8})_(?P<end>\d{8})(?!\d)"
-)
-C1_NAME: Final = re.compile(r"^(?:(?P<volcano>[A-Za-z][\w-]*?)_)?(?P<start>\d{8})_(?P<end>\d{8})(?!\d)")
 
 
 class DeepCube:
@@ -83,25 +74,3 @@ class DeepCube:
         """Read every picture, in the order of their names."""
         for name in self.names():
             yield self.read(name)
-
-
-def taken_of(name: str) -> Taken:
-    """Return what a picture's name tells; a name in another form tells nothing.
-
-    Parameters
-    ----------
-    name
-        File name or path, as ``africa_erta_ale_014A_07688_131313_erta_ale_20161031_20170204_184_118_0.png``,
-        ``Cerro_Azul_20160125_20160406.geo.diff1_0.png`` or ``20141121_20141227.geo.diff1_2.png``.
-    """
-    stem = Path(name).name
-    matched = S1_NAME.match(stem) or C1_NAME.match(stem)
-    if matched is None:
-        return Taken()
-    facts = {key: value or "" for key, value in matched.groupdict().items()}
-    days = {key: f"{facts[key][:4]}-{facts[key][4:6]}-{facts[key][6:]}" for key in ("start", "end")}
-    volcano = facts["volcano"].lower().replace("-", "_")
-    try:
-        return Taken.model_validate(facts | days | {"volcano": volcano})
-    except ValidationError:
-        return Taken()

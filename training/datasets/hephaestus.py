@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from tocsin.errors import UsageError
+from tocsin.interferograms import FrameId, Taken
 from tocsin.phase_pictures import read_picture
-from training.datasets.interferogram import FrameId, LabelledPhase, Taken
+from training.datasets.interferogram import LabelledPhase
 
 Activity = Literal["Mogi", "Dyke", "Sill", "Spheroid", "Earthquake", "Unidentified"]
 MASK_VALUE: Final[dict[Activity, int]] = {

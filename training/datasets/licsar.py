@@ -3,7 +3,6 @@
 Phase is positive where the range grew; the metres of a series are positive toward the satellite (`tocsin.phase`).
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -17,15 +16,11 @@ from numpy.typing import NDArray
 
 from tocsin.errors import GridMismatchError, TruncatedError, UsageError, WrongDatesError, WrongUnitsError
 from tocsin.grid import Grid, Window
+from tocsin.interferograms import Taken
 from tocsin.phase import of_motion, wrap
 from tocsin.raster import open_raster
-from training.datasets.interferogram import Taken
+from tocsin.raster.phase_files import FRAME, PAIR, PHASE_SLACK, SUFFIX, coherence_scale
 
-FRAME: Final = re.compile(r"\d{3}[AD]_\d{5}_\d{6}")
-PAIR: Final = re.compile(r"\d{8}_\d{8}$")
-SUFFIX: Final = {"wrapped": ".geo.diff_pha.tif", "unwrapped": ".geo.unw.tif", "coherence": ".geo.cc.tif"}
-# Rounding of phase that was stored in float32 by others.
-PHASE_SLACK: Final = 1e-3
 LEAST_EPOCHS: Final = 3
 
 
@@ -114,7 +109,10 @@ class LicsarFrame:
                 todo="download the pair's files again",
             )
         phase = _checked(layers["wrapped"], files["wrapped"]) if "wrapped" in layers else layers["unwrapped"]
-        coherence = _share(layers["coherence"], files["coherence"]) if "coherence" in layers else None
+        coherence = None
+        if "coherence" in layers:
+            scale = coherence_scale(str(files["coherence"]), layers["coherence"])
+            coherence = layers["coherence"] / np.float32(scale)
         start, end = _days(pair)
         taken = Taken(frame=self.frame, start=start, end=end)
         return FrameInterferogram(taken, grid, wrap(phase), layers.get("unwrapped"), coherence)
@@ -146,18 +144,6 @@ def _checked(phase: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
             todo="name unwrapped phase DAY_DAY.geo.unw.tif",
         )
     return phase
-
-
-def _share(coherence: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
-    """Return coherence as 0..1; LiCSAR stores bytes."""
-    largest, least = float(np.nanmax(coherence, initial=0)), float(np.nanmin(coherence, initial=0))
-    if least < 0 or largest > 255:
-        raise WrongUnitsError(
-            given=f"{path} with values from {least:.1f} to {largest:.1f}",
-            expected="coherence, 0..1 or 0..255",
-            todo="pass the coherence of LiCSAR as it is",
-        )
-    return coherence / np.float32(255) if largest > 1 else coherence
 
 
 @dataclass(frozen=True)

@@ -82,12 +82,13 @@ class VolcanoNetwork(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> VolcanoLogits:
         """Map encoded phase [B, 3, H, W] (see `training.preprocess.encode_phase`) to logits."""
-        features = self.encoder(x_BCHW)
+        return self.judge(self.encoder(x_BCHW), x_BCHW.shape[-2])
+
+    def judge(self, features: list[Tensor], rows: int) -> VolcanoLogits:
+        """Map the encoder's feature maps, finest first, to logits; `rows` are those of the chip."""
         pooled_BC = pool(features[-1])
         embedding_BE = self.projection(pooled_BC)
-        return VolcanoLogits(
-            self.decide(embedding_BE), self.source(pooled_BC), self.mask(features, x_BCHW.shape[-2]), embedding_BE
-        )
+        return VolcanoLogits(self.decide(embedding_BE), self.source(pooled_BC), self.mask(features, rows), embedding_BE)
 
     def decide(self, embedding_BE: Tensor) -> Tensor:
         """Return log odds of deformation [B] of embeddings [B, 3], or of the softmax head's logits [B, 2]."""
