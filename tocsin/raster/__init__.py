@@ -3,6 +3,15 @@
 from tocsin.raster.acquired import Acquired, acquired
 from tocsin.raster.aligned import Aligned, Method, align
 from tocsin.raster.backscatter import Backscatter, open_backscatter
+from tocsin.raster.interferogram import (
+    Coherence,
+    Coherent,
+    Incoherent,
+    Interferogram,
+    Multilooked,
+    open_coherence,
+    open_interferogram,
+)
 from tocsin.raster.opening import Raster, open_raster
 from tocsin.raster.rasterised import Rasterised, rasterise
 from tocsin.raster.source import BandArray, ClosingSource, Limits, Source
@@ -15,8 +24,13 @@ __all__ = [
     "Backscatter",
     "BandArray",
     "ClosingSource",
+    "Coherence",
+    "Coherent",
+    "Incoherent",
+    "Interferogram",
     "Limits",
     "Method",
+    "Multilooked",
     "Raster",
     "RasterSpec",
     "RasterWriter",
@@ -26,6 +40,8 @@ __all__ = [
     "acquired",
     "align",
     "open_backscatter",
+    "open_coherence",
+    "open_interferogram",
     "open_raster",
     "rasterise",
 ]

@@ -5,21 +5,17 @@ from pathlib import Path
 
 import numpy as np
 
-from tocsin.errors import GridMismatchError, WrongBandsError
+from tocsin.errors import WrongBandsError
 from tocsin.grid import Grid, Window
 from tocsin.raster.acquired import Acquired
 from tocsin.raster.locating import locate
 from tocsin.raster.opening import Raster, open_raster
+from tocsin.raster.sampling import check_same_grid, sample_windows
 from tocsin.raster.source import BandArray, ClosingSource, Limits
 from tocsin.raster.units import Units, check_name, check_values, to_db
 
 POLARISATIONS = ("VV", "VH")
 POLARISATION = re.compile(r"(?<![A-Za-z])(VV|VH|HH|HV)(?![A-Za-z])", re.IGNORECASE)
-# The sample that the unit is judged by: a lattice of small windows, each within one block of the file.
-SAMPLE_LATTICE = 4
-SAMPLE_SIDE = 64
-# Largest difference of two corners, in pixels, at which files still count as one grid.
-SAME_GRID_PX = 0.01
 
 Band = tuple[Raster, int]
 
@@ -93,23 +89,8 @@ class Backscatter(ClosingSource):
 
     def _judge_by_sample(self) -> None:
         """Judge the unit by a sample of bounded size; where it holds too few valid values, reading judges."""
-        height, width = self.grid.shape
-        block_rows, block_cols = self.files[0].block_shape
-        sample = []
-        for row in sorted({_snapped(height, block_rows, step) for step in range(SAMPLE_LATTICE)}):
-            for col in sorted({_snapped(width, block_cols, step) for step in range(SAMPLE_LATTICE)}):
-                window = Window(row, col, min(SAMPLE_SIDE, height - row), min(SAMPLE_SIDE, width - col))
-                sample.append(self._stored(window).reshape(2, -1))
-        self._judge(np.concatenate(sample, axis=1))
-
-
-def _snapped(size: int, block: int, step: int) -> int:
-    """Return the start of the sample window in the middle of a part of the axis, moved so as to lie in one block."""
-    middle = (2 * step + 1) * size // (2 * SAMPLE_LATTICE)
-    start = max(0, min(middle, size - SAMPLE_SIDE))
-    if block < SAMPLE_SIDE:
-        return start
-    return min(start, start // block * block + block - SAMPLE_SIDE)
+        windows = sample_windows(self.grid.shape, self.files[0].block_shape)
+        self._judge(np.concatenate([self._stored(window).reshape(2, -1) for window in windows], axis=1))
 
 
 def open_backscatter(spec: str | Path, units: Units = "db", limits: Limits | None = None) -> Backscatter:
@@ -204,20 +185,8 @@ def _bands_of_two(first: Raster, second: Raster) -> tuple[Band, Band]:
         raise WrongBandsError(
             f"{first.href};{second.href}, named {names[0]} and {names[1]}", "VV and VH", "pass 'VV.tif;VH.tif'"
         )
-    _check_same_grid(first, second)
+    check_same_grid(first, second, "VV and VH")
     return (first, 0), (second, 0)
-
-
-def _check_same_grid(first: Raster, second: Raster) -> None:
-    one, two = first.grid, second.grid
-    apart = [abs(a - b) for a, b in zip(one.bounds, two.bounds, strict=True)]
-    if one.crs != two.crs or one.shape != two.shape or max(apart) > SAME_GRID_PX * abs(one.transform.a):
-        raise GridMismatchError(
-            f"{first.href} ({one.crs_name}, {one.shape}, {one.bounds}) and {second.href} "
-            f"({two.crs_name}, {two.shape}, {two.bounds})",
-            "VV and VH on one grid",
-            "warp one of them onto the other with gdalwarp",
-        )
 
 
 def _polarisations(text: str) -> list[str]:

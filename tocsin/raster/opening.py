@@ -43,6 +43,8 @@ GDAL_CACHE_BYTES = 64 * 2**20
 # Largest |b| / |a| of a geotransform that still counts as unrotated: a tenth of a pixel over 1e5 pixels.
 ROTATION_TOLERANCE = 1e-6
 
+_COMPLEX = "backscatter: calibrate and detect it (gamma0) first; interferogram: write its angle, the wrapped phase"
+
 _cache_lock = threading.Lock()
 _cache_bounded = threading.Event()
 
@@ -109,6 +111,12 @@ class Raster(ClosingSource):
         """Nodata value of the first band, None when the file declares none."""
         value = self._dataset.nodatavals[0]
         return None if value is None else float(value)
+
+    @property
+    def integer(self) -> bool:
+        """Whether the first band is stored as whole numbers without a scale."""
+        whole = np.dtype(self._dataset.dtypes[self._indexes[0] - 1]).kind in "iu"
+        return whole and float(self._dataset.scales[self._indexes[0] - 1]) == 1.0
 
     def read(self, window: Window, bands: tuple[int, ...] | None = None) -> BandArray:
         """Return the pixels of a window.
@@ -247,7 +255,7 @@ def _check_dataset(dataset: Any, name: str, limits: Limits) -> None:  # noqa: AN
     stored = dataset.dtypes[0]
     kind = np.dtype("c8" if stored.startswith("complex") else stored)
     if kind.kind not in "iuf":
-        raise WrongUnitsError(f"{name} with complex values", "real values", "calibrate and detect it (gamma0) first")
+        raise WrongUnitsError(f"{name} with complex values", "real values", _COMPLEX)
     rows, cols = dataset.block_shapes[0]
     together = dataset.count if str(dataset.profile.get("interleave", "band")).lower() == "pixel" else 1
     block = rows * cols * kind.itemsize * together
