@@ -9,6 +9,7 @@ from affine import Affine
 from pystac.validation import validate_dict
 from rasterio.crs import CRS
 
+from tocsin.flood_request import item_words
 from tocsin.grid import Grid
 from tocsin.hazards.flood import CLASSES
 from tocsin.result import FloodSummary, InputFile, Provenance, ResultWarning
@@ -68,6 +69,7 @@ BAND_SCHEMA = {
 def facts(grid=UTM, acquired=datetime(2025, 12, 31, 6, 0, tzinfo=UTC), pre_acquired=None):
     """Build facts of a scene."""
     return ItemFacts(
+        words=item_words(),
         scene_id="a",
         grid=grid,
         files=FILES,

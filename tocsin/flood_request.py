@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
 
 from tocsin.hazards.flood import (
+    CLASSES,
     DRY,
     FLOOD,
     NO_DATA,
@@ -22,7 +23,7 @@ from tocsin.terrain import MID_SWATH_DEG, NOT_JUDGED, REACH_M, STEEP_DEG, Terrai
 
 if TYPE_CHECKING:
     from tocsin.quicklook import QuicklookFacts
-    from tocsin.stac import ItemFacts
+    from tocsin.stac import ItemFacts, ItemWords
 
 _COVERED: Final = 0.9995
 """Share from which a DEM counts as covering the scene: its outermost half pixels may lie outside."""
@@ -128,6 +129,26 @@ def quicklook_facts(
     )
 
 
+def item_words() -> "ItemWords":
+    """Return what the items of all floods have in common."""
+    from tocsin.stac import ItemWords
+
+    return ItemWords(
+        hazard="flood",
+        title="Flood map of",
+        lineage="Probability of water by a neural network on Sentinel-1 backscatter, thresholded, sieved",
+        assets={
+            "class": "Flood class",
+            "probability": "Probability of water",
+            "exclusion": "What radar cannot judge",
+            "polygons": "Polygons of water",
+            "geopackage": "Polygons of water",
+            "quicklook": "Quicklook",
+        },
+        classes=CLASSES,
+    )
+
+
 def item_facts(
     request: FloodRequest,
     files: Mapping[ProductName, str],
@@ -138,6 +159,7 @@ def item_facts(
 
     summary, provenance, warnings = outcome
     return ItemFacts(
+        words=item_words(),
         scene_id=request.scene_id,
         grid=request.grid,
         files={name: file for name, file in files.items() if name != "item"},

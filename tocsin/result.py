@@ -39,6 +39,37 @@ class FloodSummary(_Part):
     polygons: int = Field(ge=0)
 
 
+class VolcanoSummary(_Part):
+    """What an observatory asks of an interferogram first."""
+
+    observed_km2: Area | None = Field(description="neither no data nor not observable; null without a georeference")
+    deforming_km2: Area | None = Field(description="null without a georeference")
+    deformation_probability: Fraction | None = Field(description="highest of all chips; null when nothing was observed")
+    label: Literal["deformation", "stable"] | None = Field(
+        description="whether that reaches the threshold; null when nothing was observed"
+    )
+    source: str | None = Field(description="most probable kind of source in that chip; null unless `deformation`")
+    source_probability: Fraction | None = Field(description="its probability; null unless `deformation`")
+    detections: int = Field(ge=0, description="polygons of deforming ground")
+
+    @property
+    def verdict(self) -> str:
+        """The label in words, with its probability and kind of source."""
+        if self.label is None or self.deformation_probability is None:
+            return "Nothing observed"
+        probability = probability_text(self.deformation_probability)
+        if self.label == "stable":
+            return f"No deformation seen, highest {probability}"
+        return f"Deformation, {probability}" + (f", {self.source}" if self.source else "")
+
+
+def probability_text(probability: float) -> str:
+    """Two decimals, never 0 or 1 when it is neither: "P 0.97"."""
+    if 0 < probability < 0.005:
+        return "P < 0.01"
+    return "P > 0.99" if 0.995 <= probability < 1 else f"P {probability:.2f}"
+
+
 class ScoringPlan(_Part):
     """Summary of a dry run: what a run would do. Nothing is written, so `products` is empty."""
 
@@ -50,7 +81,7 @@ class ScoringPlan(_Part):
     bytes_to_write: int = Field(ge=0, description="upper estimate: rasters before compression")
 
 
-Summary = FloodSummary | ScoringPlan
+Summary = FloodSummary | VolcanoSummary | ScoringPlan
 
 
 class ResultWarning(_Part):

@@ -1,12 +1,13 @@
 """STAC item of a scene's products: where, when, what each file holds and how it was made.
 
 Time: with a known acquisition ``datetime`` is its time. Without one it is null, and the range runs from the launch of
-the first Sentinel-1 to the moment of processing: the scene lies in it for certain, and nothing narrower is known.
+the first Sentinel-1 to the moment of processing: the scene lies in it for certain, and nothing narrower is known. An
+interferogram is of two acquisitions: ``datetime`` is the later one, and the range runs from the earlier one to it.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -15,8 +16,8 @@ import numpy as np
 
 from tocsin.chips import PROBABILITY_NODATA, PROBABILITY_SCALE
 from tocsin.grid import Grid
-from tocsin.hazards.flood import CLASSES, NO_DATA, ClassFacts
-from tocsin.result import FloodSummary, ProductName, Provenance, ResultWarning
+from tocsin.hazards.classes import NO_DATA, ClassFacts
+from tocsin.result import FloodSummary, Hazard, ProductName, Provenance, ResultWarning, VolcanoSummary
 from tocsin.terrain import LAYOVER, NOT_JUDGED, SHADOW, STEEP, USER
 
 MISSION_START: Final = datetime(2014, 4, 3, 21, 2, tzinfo=UTC)
@@ -31,14 +32,40 @@ EXTENSIONS: Final = (
 )
 
 _COG: Final = "image/tiff; application=geotiff; profile=cloud-optimized"
-_TITLES: Final[dict[ProductName, tuple[str, str, list[str]]]] = {
-    "class": ("Flood class", _COG, ["data"]),
-    "probability": ("Probability of water", _COG, ["data"]),
-    "exclusion": ("What radar cannot judge", _COG, ["data", "data-mask"]),
-    "polygons": ("Polygons of water", "application/geo+json", ["data"]),
-    "geopackage": ("Polygons of water", "application/geopackage+sqlite3", ["data"]),
-    "quicklook": ("Quicklook", "image/png", ["overview", "thumbnail"]),
+_KINDS: Final[dict[ProductName, tuple[str, list[str]]]] = {
+    "class": (_COG, ["data"]),
+    "probability": (_COG, ["data"]),
+    "exclusion": (_COG, ["data", "data-mask"]),
+    "polygons": ("application/geo+json", ["data"]),
+    "geopackage": ("application/geopackage+sqlite3", ["data"]),
+    "quicklook": ("image/png", ["overview", "thumbnail"]),
 }
+"""Media type and roles."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemWords:
+    """What the items of one hazard have in common.
+
+    Attributes
+    ----------
+    hazard : str
+        Its name.
+    title : str
+        Goes before the scene id.
+    lineage : str
+        How the products come about.
+    assets : mapping
+        Title of each product.
+    classes : mapping
+        Codes of the class raster.
+    """
+
+    hazard: Hazard
+    title: str
+    lineage: str
+    assets: Mapping[ProductName, str]
+    classes: Mapping[int, ClassFacts]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +74,8 @@ class ItemFacts:
 
     Attributes
     ----------
+    words : ItemWords
+        Those of the hazard.
     scene_id : str
         Id of the item.
     grid : Grid
@@ -55,16 +84,23 @@ class ItemFacts:
         File name of each product, beside the item.
     acquired, pre_acquired : datetime or None
         UTC times of the acquisitions, None when unknown or absent.
+    span : tuple of datetime or None
+        UTC time of the earlier acquisition of a pair, and when the later one ended at the latest.
+    more : mapping
+        Further properties.
     summary, provenance, warnings
         As in the result.
     """
 
+    words: ItemWords
     scene_id: str
     grid: Grid
     files: Mapping[ProductName, str]
     acquired: datetime | None
     pre_acquired: datetime | None
-    summary: FloodSummary
+    span: tuple[datetime, datetime] | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+    summary: FloodSummary | VolcanoSummary
     provenance: Provenance
     warnings: tuple[ResultWarning, ...]
 
@@ -79,20 +115,22 @@ def build_item(facts: ItemFacts) -> dict[str, Any]:
     from pystac import Asset, Item, Link
 
     geometry, bbox = footprint(facts.grid)
-    unknown = facts.acquired is None
+    start, end = facts.span or (None, None)
+    if facts.acquired is None:
+        start, end = start or MISSION_START, facts.provenance.started
     item = Item(
         id=facts.scene_id,
         geometry=geometry,
         bbox=bbox,
         datetime=facts.acquired,
-        start_datetime=MISSION_START if unknown else None,
-        end_datetime=facts.provenance.started if unknown else None,
+        start_datetime=start,
+        end_datetime=end,
         properties=_properties(facts),
         stac_extensions=list(EXTENSIONS),
     )
     for name, file in facts.files.items():
-        title, media_type, roles = _TITLES[name]
-        extra = _asset_fields(name)
+        media_type, roles = _KINDS[name]
+        title, extra = facts.words.assets[name], _asset_fields(name, facts.words.classes)
         item.add_asset(name, Asset(f"./{file}", title, media_type=media_type, roles=roles, extra_fields=extra))
     for source in facts.provenance.inputs:
         fields = {"file:checksum": f"1220{source.sha256}"} if source.sha256 else {}
@@ -125,21 +163,22 @@ def _properties(facts: ItemFacts) -> dict[str, Any]:
     grid, provenance = facts.grid, facts.provenance
     epsg = grid.crs.to_epsg()
     properties: dict[str, Any] = {
-        "title": f"Flood map of {facts.scene_id}",
+        "title": f"{facts.words.title} {facts.scene_id}",
         "created": _stamp(provenance.started),
         "proj:shape": list(grid.shape),
         "proj:transform": [float(value) for value in tuple(grid.transform)[:6]],
         "proj:bbox": list(grid.bounds),
         "processing:level": "L3",
         "processing:software": {"tocsin": provenance.tocsin},
-        "processing:lineage": "Probability of water by a neural network on Sentinel-1 backscatter, thresholded, sieved",
-        "tocsin:hazard": "flood",
+        "processing:lineage": facts.words.lineage,
+        "tocsin:hazard": facts.words.hazard,
         "tocsin:provenance": provenance.model_dump(mode="json"),
         "tocsin:summary": facts.summary.model_dump(mode="json"),
         "tocsin:warnings": [warning.model_dump(mode="json") for warning in facts.warnings],
     }
     if facts.pre_acquired is not None:
         properties["tocsin:pre_acquired"] = _stamp(facts.pre_acquired)
+    properties |= facts.more
     properties |= {"proj:code": f"EPSG:{epsg}"} if epsg else {"proj:code": None, "proj:wkt2": grid.crs.to_wkt()}
     return properties
 
@@ -148,11 +187,11 @@ def _stamp(time: datetime) -> str:
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _asset_fields(name: ProductName) -> dict[str, Any]:
+def _asset_fields(name: ProductName, classes: Mapping[int, ClassFacts]) -> dict[str, Any]:
     """Bands and classes of a raster, by the raster (1.1) and classification (2.0) extensions."""
     if name == "class":
         band: dict[str, Any] = {"data_type": "uint8", "nodata": NO_DATA}
-        return {"raster:bands": [band], "classification:classes": [_class(code, one) for code, one in CLASSES.items()]}
+        return {"raster:bands": [band], "classification:classes": [_class(code, one) for code, one in classes.items()]}
     if name == "probability":
         band = {
             "data_type": "uint16",

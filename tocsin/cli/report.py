@@ -1,6 +1,6 @@
 """A scoring's result for a human reader."""
 
-from tocsin.result import FloodSummary, Result, ScoringPlan
+from tocsin.result import FloodSummary, Result, ScoringPlan, VolcanoSummary
 
 
 def scoring_text(result: Result) -> str:
@@ -12,6 +12,8 @@ def scoring_text(result: Result) -> str:
         lines += _plan_lines(result.summary)
     elif isinstance(result.summary, FloodSummary):
         lines += _flood_lines(result.summary)
+    elif isinstance(result.summary, VolcanoSummary):
+        lines += _volcano_lines(result.summary)
     if result.status == "empty":
         lines.append("no valid pixel: every raster is all no data")
     lines += [f"warning: {each.message} ({each.code})" for each in result.warnings]
@@ -40,3 +42,9 @@ def _flood_lines(summary: FloodSummary) -> list[str]:
     }
     lines = [f"{name:<12}{area:,.2f} km2" for name, area in figures.items() if area is not None]
     return [*lines, f"{'polygons':<12}{summary.polygons}"]
+
+
+def _volcano_lines(summary: VolcanoSummary) -> list[str]:
+    figures = {"observed": summary.observed_km2, "deforming": summary.deforming_km2}
+    lines = [f"{name:<12}{area:,.2f} km2" for name, area in figures.items() if area is not None]
+    return [f"{'verdict':<12}{summary.verdict}", *lines, f"{'detections':<12}{summary.detections}"]
