@@ -1,18 +1,18 @@
 """What a flood scoring reads, opened and checked before any work: one grid to report on, one to run the model on."""
 
-import hashlib
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
-from tocsin.errors import NotCoveringError, TooLargeError, WrongBandsError, WrongDatesError
+from tocsin.errors import TooLargeError, WrongBandsError, WrongDatesError
 from tocsin.grid import Grid
 from tocsin.hazards.flood import GSD_M, FloodInputs
 from tocsin.manifest import Manifest
 from tocsin.raster import Backscatter, Limits, Method, Source, align, open_backscatter, open_raster, rasterise
 from tocsin.result import ResultWarning
+from tocsin.scene_files import InputSource, VectorFile, open_area
 
 VECTORS = frozenset({".geojson", ".json", ".gpkg", ".shp", ".fgb"})
 """File names that hold polygons; anything else is opened as a raster."""
@@ -20,29 +20,6 @@ ORBIT_TAGS = ("orbit_pass_direction", "orbit_pass", "orbit_direction", "pass_dir
 INCIDENCE_TAGS = ("incidence_deg", "incidence_angle_deg", "incidence_angle_mid_swath", "incidence_angle")
 MIN_INCIDENCE_DEG = 15.0
 MAX_INCIDENCE_DEG = 60.0
-
-
-class InputSource(Protocol):
-    """A file that is read, for provenance."""
-
-    @property
-    def href(self) -> str:
-        """What the caller passed."""
-
-    def sha256(self) -> str:
-        """SHA-256 of its bytes, streamed."""
-
-
-@dataclass(frozen=True, slots=True)
-class VectorFile:
-    """A file of polygons."""
-
-    href: str
-
-    def sha256(self) -> str:
-        """Return the SHA-256 of its bytes, streamed."""
-        with Path(self.href).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +108,7 @@ def open_flood_scene(
         pre_acquired = pre.acquired.start if pre.acquired else None
         acquisitions.append(pre if pre.grid == model_grid else align(pre, model_grid, "power"))
     acquired, warnings = _times(post, pre_acquired, when, has_pre=inputs.pre is not None)
-    area = None if aoi is None else _area(stack, aoi, grid)
+    area = None if aoi is None else open_area(stack, aoi, grid)
     if aoi is not None:
         files.append(VectorFile(str(aoi)))
     return FloodScene(
@@ -144,7 +121,7 @@ def open_flood_scene(
         dem=_aligned(stack, inputs.dem, grid, "bilinear", files),
         exclude=_exclude(stack, inputs.exclude, grid, files),
         aoi=area,
-        aoi_model=area if model_grid == grid or aoi is None else _area(stack, aoi, model_grid),
+        aoi_model=area if model_grid == grid or aoi is None else open_area(stack, aoi, model_grid),
         files=tuple(files),
         acquired=acquired,
         pre_acquired=pre_acquired,
@@ -193,13 +170,6 @@ def _times(
             "exchange the two, or correct --datetime",
         )
     return acquired, tuple(warnings)
-
-
-def _area(stack: ExitStack, path: Path, grid: Grid) -> Source:
-    area = stack.enter_context(rasterise(path, grid))
-    if area.empty:
-        raise NotCoveringError(f"area of interest {path}, outside the scene", "polygons that meet it", "check the area")
-    return area
 
 
 def _aligned(stack: ExitStack, href: str | None, grid: Grid, method: Method, files: list[InputSource]) -> Source | None:

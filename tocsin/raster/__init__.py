@@ -13,6 +13,7 @@ from tocsin.raster.interferogram import (
     open_interferogram,
 )
 from tocsin.raster.opening import Raster, open_raster
+from tocsin.raster.picture import Picture, is_picture, open_picture
 from tocsin.raster.rasterised import Rasterised, rasterise
 from tocsin.raster.source import BandArray, ClosingSource, Limits, Source
 from tocsin.raster.units import Units
@@ -31,6 +32,7 @@ __all__ = [
     "Limits",
     "Method",
     "Multilooked",
+    "Picture",
     "Raster",
     "RasterSpec",
     "RasterWriter",
@@ -39,9 +41,11 @@ __all__ = [
     "Units",
     "acquired",
     "align",
+    "is_picture",
     "open_backscatter",
     "open_coherence",
     "open_interferogram",
+    "open_picture",
     "open_raster",
     "rasterise",
 ]

@@ -68,6 +68,11 @@ class Interferogram(ClosingSource):
         self._judge(self._measured(together))
 
     @property
+    def file(self) -> Raster:
+        """The file behind it, for provenance."""
+        return self.raster
+
+    @property
     def scene_id(self) -> str:
         """Name of the scene, from the file's name."""
         return self.raster.path.stem
