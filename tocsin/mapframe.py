@@ -1,4 +1,4 @@
-"""The map of a quicklook: backscatter in grey, classes in colour, the unseen hatched, a graticule around it."""
+"""The map of a quicklook: a backdrop, classes in colour, the unseen hatched, a graticule around it."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from tocsin.grid import Grid
-from tocsin.hazards.flood import CLASSES, DRY, NO_DATA, NOT_OBSERVABLE, WATER_CLASSES
+from tocsin.hazards.classes import NO_DATA, NOT_OBSERVABLE
 
 SIDE: Final = 860
 """Longest side of the map, pixels of the picture."""
@@ -18,8 +18,8 @@ THINNEST: Final = 24
 """Shortest side of the map: longer scenes are stretched across, and the picture says so."""
 
 _INK: Final = (30, 34, 40)
-_WATER_BOOST: Final = 2.0
-"""Water in a part of a cell is shown this much stronger than its share, so that small floods stay visible."""
+_BOOST: Final = 2.0
+"""A class in a part of a cell is shown this much stronger than its share, so that small floods stay visible."""
 _STEPS: Final = (1, 2, 5)
 
 RGBArray = npt.NDArray[np.float32]
@@ -34,7 +34,7 @@ class MapSize:
     width, height : int
         Pixels.
     metres : float
-        Metres per pixel along the longer side.
+        Metres per pixel along the longer side; NaN where the grid has no CRS.
     stretched : bool
         Whether the shorter side is drawn larger than it is.
     """
@@ -46,16 +46,19 @@ class MapSize:
 
 
 def map_size(grid: Grid) -> MapSize:
-    """Size at which a scene fits the picture with equal scale on both axes."""
-    size_x, size_y = grid.pixel_size_m()
+    """Size at which a scene fits the picture with equal scale on both axes; pixels are square without a CRS."""
+    size_x, size_y = grid.pixel_size_m() if grid.crs else (1.0, 1.0)
     metres = max(grid.width * size_x, grid.height * size_y) / SIDE
     width, height = round(grid.width * size_x / metres), round(grid.height * size_y / metres)
     stretched = min(width, height) < THINNEST
-    return MapSize(max(THINNEST, width), max(THINNEST, height), metres, stretched)
+    return MapSize(max(THINNEST, width), max(THINNEST, height), metres if grid.crs else math.nan, stretched)
 
 
 def draw_map(
-    shares: Mapping[int, npt.NDArray[np.float32]], backdrop: npt.NDArray[np.float32] | None, size: MapSize
+    shares: Mapping[int, npt.NDArray[np.float32]],
+    backdrop: npt.NDArray[np.float32] | None,
+    size: MapSize,
+    colours: Mapping[int, tuple[int, int, int]],
 ) -> Image.Image:
     """Draw classes over backscatter.
 
@@ -67,23 +70,45 @@ def draw_map(
         Backscatter, dB, float32 of any shape over the same ground, NaN = no data.
     size : MapSize
         Size of the picture.
+    colours : mapping
+        Red, green, blue, 0-255, of each code that is painted.
     """
     canvas = _grey(backdrop, size)
-    covered = np.zeros_like(shares[DRY])
+    paint(canvas, shares, size, colours)
+    hatch_unseen(canvas, shares, size)
+    return to_image(canvas)
+
+
+def paint(
+    canvas: RGBArray,
+    shares: Mapping[int, npt.NDArray[np.float32]],
+    size: MapSize,
+    colours: Mapping[int, tuple[int, int, int]],
+) -> None:
+    """Lay classes over a canvas, float32 [height, width, 3] of 0-255, each in its colour."""
+    covered = np.zeros_like(shares[NO_DATA])
     colour = np.zeros((*covered.shape, 3), dtype=np.float32)
-    for code in WATER_CLASSES:
-        colour += shares[code][..., None] * np.array(CLASSES[code].colour, dtype=np.float32)
+    for code, rgb in colours.items():
+        colour += shares[code][..., None] * np.array(rgb, dtype=np.float32)
         covered += shares[code]
     # Premultiplied, so that resizing bleeds no colour where there is none.
-    strength = np.minimum(1, _WATER_BOOST * covered)
+    strength = np.minimum(1, _BOOST * covered)
     colour *= (strength / np.maximum(covered, 1e-6))[..., None]
-    overlay = np.stack([_resized(colour[..., band], size) for band in range(3)], axis=-1)
-    canvas *= 1 - _resized(strength, size)[..., None]
+    overlay = np.stack([resized(colour[..., band], size) for band in range(3)], axis=-1)
+    canvas *= 1 - resized(strength, size)[..., None]
     canvas += overlay
+
+
+def hatch_unseen(canvas: RGBArray, shares: Mapping[int, npt.NDArray[np.float32]], size: MapSize) -> None:
+    """Hatch what was not seen on a canvas, float32 [height, width, 3] of 0-255."""
     for code, slant in ((NOT_OBSERVABLE, 1), (NO_DATA, -1)):
-        unseen = np.greater_equal(_resized((shares[code] >= 0.5).astype(np.float32), size), 0.5)
+        unseen = np.greater_equal(resized((shares[code] >= 0.5).astype(np.float32), size), 0.5)
         canvas[unseen] = ground(code)
         canvas[unseen & hatch(size, slant)] = line(code)
+
+
+def to_image(canvas: RGBArray) -> Image.Image:
+    """Return a canvas, float32 [height, width, 3] of 0-255, as an image."""
     return Image.fromarray(np.clip(np.rint(canvas), 0, 255).astype(np.uint8))
 
 
@@ -180,10 +205,10 @@ def _grey(backdrop: npt.NDArray[np.float32] | None, size: MapSize) -> RGBArray:
     low, high = np.percentile(backdrop[known], (2, 98)).tolist()
     share = np.clip((backdrop - low) / max(high - low, 1e-3), 0, 1)
     grey = np.where(known, 125 + 125 * share, plain).astype(np.float32)
-    return np.repeat(_resized(grey, size)[..., None], 3, axis=-1)
+    return np.repeat(resized(grey, size)[..., None], 3, axis=-1)
 
 
-def _resized(cells: npt.NDArray[np.float32], size: MapSize) -> npt.NDArray[np.float32]:
+def resized(cells: npt.NDArray[np.float32], size: MapSize) -> npt.NDArray[np.float32]:
     """Cells at the size of the map: each pixel is visible when enlarged, and averaged when reduced."""
     enlarged = size.width >= 2 * cells.shape[1] and size.height >= 2 * cells.shape[0]
     method = Image.Resampling.NEAREST if enlarged else Image.Resampling.BILINEAR

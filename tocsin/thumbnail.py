@@ -1,6 +1,7 @@
 """Scenes in small: what strips and windows leave behind for a picture, in memory that does not grow with the scene."""
 
 import math
+from abc import ABC, abstractmethod
 from typing import Final
 
 import numpy as np
@@ -13,6 +14,7 @@ CELLS: Final = 880
 _SAMPLES: Final = 3
 """Samples taken along each axis of a cell, about: a picture needs no more."""
 
+FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
 
@@ -70,19 +72,24 @@ class ClassThumbnail:
         return {code: counts / total for code, counts in zip(self._codes, self._counts, strict=True)}
 
 
-class Backdrop:
-    """Mean backscatter in every cell; windows may come in any order and overlap."""
+class _WindowSums(ABC):
+    """Sums of layers in every cell; windows may come in any order and overlap."""
 
-    def __init__(self) -> None:
+    def __init__(self, layers: int) -> None:
         self._cells: _Cells | None = None
-        self._sum = np.zeros((0, 0), dtype=np.float32)
+        self._sums = np.zeros((layers, 0, 0), dtype=np.float32)
         self._count = np.zeros((0, 0), dtype=np.float32)
 
-    def add(self, grid: Grid, window: Window, values: npt.NDArray[np.float32]) -> None:
+    @abstractmethod
+    def _layers(self, seen: FloatArray) -> tuple[FloatArray, ...]:
+        """Return what is summed of valid samples."""
+
+    def add(self, grid: Grid, window: Window, values: FloatArray) -> None:
         """Take a window of `grid`: float32 [height, width], NaN = no data; what lies outside the grid is left out."""
         if self._cells is None:
             self._cells = _Cells(grid.shape)
-            self._sum, self._count = (np.zeros(self._cells.shape, dtype=np.float32) for _ in range(2))
+            self._sums = np.zeros((len(self._sums), *self._cells.shape), dtype=np.float32)
+            self._count = np.zeros(self._cells.shape, dtype=np.float32)
         inside = window.intersection(grid.window)
         if inside is None:
             return
@@ -94,14 +101,44 @@ class Backdrop:
             return
         known = np.isfinite(seen)
         place = (row_cells[:, None], col_cells)
-        for target, amount in ((self._sum, np.where(known, seen, 0)), (self._count, known.astype(np.float32))):
+        amounts = (np.where(known, layer, 0) for layer in self._layers(seen))
+        for target, amount in (*zip(self._sums, amounts, strict=True), (self._count, known.astype(np.float32))):
             across = np.add.reduceat(amount, col_starts, axis=1)
             target[place] += np.add.reduceat(across, row_starts, axis=0)
 
-    def mean(self) -> npt.NDArray[np.float32] | None:
-        """Mean of each cell, float32 [row, col], NaN where nothing valid came; None when nothing came at all."""
+    def _means(self) -> FloatArray | None:
+        """Mean of each layer, float32 [layer, row, col], NaN where nothing valid came; None when nothing came."""
         if not self._count.any():
             return None
-        mean = np.full(self._sum.shape, np.nan, dtype=np.float32)
-        np.divide(self._sum, self._count, out=mean, where=self._count > 0)
-        return mean
+        means = np.full(self._sums.shape, np.nan, dtype=np.float32)
+        np.divide(self._sums, self._count, out=means, where=self._count > 0)
+        return means
+
+
+class Backdrop(_WindowSums):
+    """Mean backscatter in every cell."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+    def _layers(self, seen: FloatArray) -> tuple[FloatArray, ...]:
+        return (seen,)
+
+    def mean(self) -> FloatArray | None:
+        """Mean of each cell, float32 [row, col], NaN where nothing valid came; None when nothing came at all."""
+        means = self._means()
+        return None if means is None else means[0]
+
+
+class PhaseBackdrop(_WindowSums):
+    """Mean direction of wrapped phase in every cell: averaged as unit vectors, so never across the wrap."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+    def _layers(self, seen: FloatArray) -> tuple[FloatArray, ...]:
+        return np.cos(seen), np.sin(seen)
+
+    def mean(self) -> FloatArray | None:
+        """Mean cosine and sine of each cell, float32 [2, row, col], NaN where nothing valid came; None without any."""
+        return self._means()
