@@ -81,14 +81,14 @@ def _altered(chip: FloatArray, seed: int) -> Iterator[tuple[str, FloatArray]]:
 
 
 def _real(data: Path, size_px: int) -> Iterator[ParityChips]:
-    from tocsin.interferograms import PHASE, find_pictures, top_left
+    from tocsin.interferograms import chip_of, find_pictures
     from tocsin.phase_pictures import read_picture
 
     folder = data / DEEPCUBE
     pictures = find_pictures(folder) if folder.is_dir() else ()
     for index in sorted({round(place) for place in np.linspace(0, len(pictures) - 1, min(len(pictures), REAL_CHIPS))}):
         picture = read_picture(pictures[index].path)
-        yield _case(f"real, {pictures[index].id}", [top_left(getattr(picture, PHASE), size_px)])
+        yield _case(f"real, {pictures[index].id}", [chip_of(picture, size_px)])
 
 
 def _case(case: str, chips: list[FloatArray]) -> ParityChips:

@@ -10,17 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tocsin.errors import UsageError
-
-PHASE: Final[Literal["phase", "noisy_phase"]] = "noisy_phase"
-"""Which phase of a `tocsin.phase_pictures.PhasePicture` the model is given, in training and evaluation: with the noise,
-as rasters hold it."""
+from tocsin.phase_pictures import PhasePicture
 
 SUFFIXES: Final = frozenset({".png", ".tif", ".tiff"})
 CLASS_FOLDERS: Final = ("0", "1")
@@ -159,6 +156,27 @@ def top_left(phase: NDArray[np.float32], size_px: int) -> NDArray[np.float32]:
     kept = phase[:size_px, :size_px]
     square[: kept.shape[0], : kept.shape[1]] = kept
     return square
+
+
+def chip_of(picture: PhasePicture, size_px: int) -> NDArray[np.float32]:
+    """Return what a model is given of a picture, in training and in evaluation.
+
+    It is the top left square of the phase with its noise: rasters hold noise as phase too, and a picture whose noise
+    were left out would tell a model where noise is.
+
+    Parameters
+    ----------
+    picture
+        As read.
+    size_px
+        Rows and columns of the chip.
+
+    Returns
+    -------
+    ndarray
+        float32 [size, size], rad, (-pi, pi], NaN where missing.
+    """
+    return top_left(picture.noisy_phase, size_px)
 
 
 def disjoint_groups(taken: Sequence[Taken]) -> tuple[int, ...]:

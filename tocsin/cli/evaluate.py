@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from tocsin.cli import options as common
+from tocsin.cli.evaluate_volcano import volcano
 from tocsin.cli.output import checked, emit, set_up_logging, table
 from tocsin.evaluation import FloodReport, evaluate_flood, find_chips, write_predictions
 
@@ -16,6 +17,9 @@ app = typer.Typer(no_args_is_help=True)
 @app.callback()
 def _evaluate() -> None:
     """Measure a model on labelled scenes, beside a baseline."""
+
+
+app.command("volcano")(volcano)
 
 
 @app.command()
