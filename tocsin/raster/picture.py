@@ -9,7 +9,6 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from tocsin.grid import Grid, Window
-from tocsin.interferograms import PHASE
 from tocsin.phase_pictures import read_picture
 from tocsin.raster.locating import first_bytes, locate
 from tocsin.raster.phase_files import AcquiredPair, acquired_pair
@@ -51,7 +50,8 @@ class Picture(ClosingSource):
     def __init__(self, href: str, path: Path) -> None:
         self.href = href
         self.file = PictureFile(href, path)
-        self._phase: BandArray = getattr(read_picture(path), PHASE)
+        # With its noise, as training and evaluation give pictures to the model: rasters hold noise as phase too.
+        self._phase: BandArray = read_picture(path).noisy_phase
         self.grid = Grid(CRS(), Affine.identity(), *self._phase.shape)
 
     @property
