@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from tocsin.errors import UsageError
 from tocsin.phase_pictures import PhasePicture
+
+PHASE: Final[Literal["phase", "noisy_phase"]] = "noisy_phase"
+"""Which phase of a `tocsin.phase_pictures.PhasePicture` a model is given, in training, scoring and evaluation: the one
+with noise. Rasters hold noise as phase too, and a picture without its noise would tell a model where noise is."""
 
 SUFFIXES: Final = frozenset({".png", ".tif", ".tiff"})
 CLASS_FOLDERS: Final = ("0", "1")
@@ -159,10 +163,7 @@ def top_left(phase: NDArray[np.float32], size_px: int) -> NDArray[np.float32]:
 
 
 def chip_of(picture: PhasePicture, size_px: int) -> NDArray[np.float32]:
-    """Return what a model is given of a picture, in training and in evaluation.
-
-    It is the top left square of the phase with its noise: rasters hold noise as phase too, and a picture whose noise
-    were left out would tell a model where noise is.
+    """Return what a model is given of a picture in training and in evaluation: the top left square of its `PHASE`.
 
     Parameters
     ----------
@@ -176,7 +177,8 @@ def chip_of(picture: PhasePicture, size_px: int) -> NDArray[np.float32]:
     ndarray
         float32 [size, size], rad, (-pi, pi], NaN where missing.
     """
-    return top_left(picture.noisy_phase, size_px)
+    phase: NDArray[np.float32] = getattr(picture, PHASE)
+    return top_left(phase, size_px)
 
 
 def disjoint_groups(taken: Sequence[Taken]) -> tuple[int, ...]:
