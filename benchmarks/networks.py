@@ -23,7 +23,8 @@ from training.checkpoints import CheckpointFacts, save
 from training.datasets import Sen1Floods11, SimulatedFloods
 from training.fit import SIMULATED_SEED, Run, Weights, fit, predict
 from training.networks import NetworkConfig, build, parameter_count
-from training.recipe import Recipe, Stage, read_recipe
+from training.recipe import Recipe, read_recipe
+from training.recipe_parts import Stage
 
 CANDIDATES = {
     "U-Net 16": NetworkConfig(widths=(16, 32, 64, 128, 256)),

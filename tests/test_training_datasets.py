@@ -9,7 +9,8 @@ from tocsin.errors import UsageError, WrongBandsError
 from training.augmentation import augment, crop, lay_flood
 from training.datasets import IGNORE, LabelledChip, Sen1Floods11, SimulatedFloods, TerraMeshSites
 from training.datasets.mixed import MixedFloods, Pools
-from training.recipe import Augmentation, Stage, read_recipe
+from training.recipe import Augmentation, read_recipe
+from training.recipe_parts import Stage
 
 
 @pytest.fixture

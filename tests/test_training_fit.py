@@ -20,7 +20,8 @@ from training.datasets import IGNORE, LabelledChip, SimulatedFloods  # noqa: E40
 from training.fit import Run, fit, predict  # noqa: E402
 from training.networks import NetworkConfig, build, parameter_count  # noqa: E402
 from training.objectives.segmentation import cross_entropy_and_dice  # noqa: E402
-from training.recipe import RECIPES, Recipe, Stage, read_recipe  # noqa: E402
+from training.recipe import RECIPES, Recipe, read_recipe  # noqa: E402
+from training.recipe_parts import Stage  # noqa: E402
 
 TINY = {
     "hazard": "flood",
@@ -174,7 +175,7 @@ def test_kept_share_lies_between_the_stages(run):
 def test_interrupted_stage_goes_on_to_the_same_weights(run, tmp_path, monkeypatch):
     """A stage that is stopped half-way and resumed ends where the whole one ends."""
     stage = Stage(name="long", steps=12, batch=2)
-    monkeypatch.setattr("training.fit.RESUME_EVERY", 5)
+    monkeypatch.setattr("training.stages.RESUME_EVERY", 5)
     whole = fit(replace(run, work=tmp_path / "whole"), [stage])
 
     class Stopped(Exception):  # noqa: N818 - not an error of the product

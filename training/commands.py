@@ -22,13 +22,16 @@ def train(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", envvar="TOCSIN_QUIET", help="Only errors on stderr.")] = False,
 ) -> None:
-    """Train a model: every event held out in turn for the figures, then all of them for the weights."""
+    """Train a model: real data held out in turn for the figures, then all of them for the weights."""
     set_up_logging(quiet=quiet)
-    from training.flood import train as run
-    from training.recipe import read_recipe
+    from training import flood, volcano
+    from training.recipe import Recipe, read_recipe
 
     read = read_recipe(recipe)
-    trained = run(read, out / read.name, data, resume=resume)
+    if isinstance(read, Recipe):
+        trained = flood.train(read, out / read.name, data, resume=resume)
+    else:
+        trained = volcano.train(read, out / read.name, data, resume=resume)
     rows = [
         (row.metric, row.split, f"{row.value:.3f}", f"{row.baseline_name} {row.baseline_value:.3f}")
         for row in trained.facts.metrics

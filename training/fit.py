@@ -1,37 +1,28 @@
-"""Running the stages of a recipe with Lightning: deterministic, resumable, stopped early on an event held out."""
+"""Running the stages of a flood recipe: finished ones are kept, folds share them."""
 
 import hashlib
-import logging
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning import seed_everything
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from training.datasets import LabelledChip, SimulatedFloods
 from training.datasets.mixed import MixedFloods, Pools
-from training.recipe import Recipe, Stage
+from training.recipe import Recipe
+from training.recipe_parts import Stage
+from training.stages import StageRun, Watch, Weights, run_stage, weights_of
 from training.tasks.flood import FloodTask
 
 SIMULATED_SEED = 1_000_000
 """First seed of the training scenes; tests and the demo draw from below."""
 
-LOG_EVERY = 100
-RESUME_EVERY = 100
-logger = logging.getLogger("tocsin.training")
-# Lightning speaks of devices and of its maker's services at every start.
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-
 NOT_IN_KEY = {"stages", "version", "threshold", "name", "kept_share"}
 """Parts of a recipe that change nothing in how a stage runs."""
-
-Weights = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -63,19 +54,6 @@ class Run:
     simulated: SimulatedFloods
     watched: tuple[LabelledChip, ...] = ()
     resume: bool = False
-
-
-class _Course(Callback):
-    """Tell the log how the loss falls."""
-
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-
-    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
-        """Log the loss now and then."""
-        if trainer.global_step % LOG_EVERY == 0:
-            loss = float(trainer.callback_metrics["loss"])
-            logger.info("%s: step %d of %d, loss %.4f", self._stage.name, trainer.global_step, self._stage.steps, loss)
 
 
 def fit(run: Run, stages: Sequence[Stage]) -> Weights:
@@ -128,52 +106,24 @@ def mixed(before: Weights, after: Weights, kept_share: float) -> Weights:
 
 def _fit_stage(run: Run, stage: Stage, weights: Weights | None, key: str) -> Weights:
     """Run one stage."""
-    recipe = run.recipe
-    seed_everything(recipe.seed, workers=True, verbose=False)
-    task = FloodTask(recipe, stage)
+    seed_everything(run.recipe.seed, workers=True, verbose=False)
+    task = FloodTask(run.recipe, stage)
     if weights is not None:
         task.network.load_state_dict(weights)
-    stream = MixedFloods(Pools(run.real, run.sites, run.simulated), stage, recipe)
-    watch = recipe.early_stopping if stage.real_share > 0 and run.watched else None
+    stream = MixedFloods(Pools(run.real, run.sites, run.simulated), stage, run.recipe)
+    watch = run.recipe.early_stopping if stage.real_share > 0 and run.watched else None
     folder = run.work / f"{stage.name}-{key}"
-    resume = ModelCheckpoint(folder, filename="resume", every_n_train_steps=RESUME_EVERY, enable_version_counter=False)
-    callbacks: list[Callback] = [_Course(stage), resume]
-    best = ModelCheckpoint(folder, filename="best", monitor="watched_iou", mode="max", enable_version_counter=False)
-    if watch is not None:
-        callbacks += [EarlyStopping("watched_iou", patience=watch.patience, mode="max"), best]
-    trainer = Trainer(
-        max_steps=stage.steps,
-        accelerator="auto",
-        devices=1,
-        precision=recipe.precision,
-        gradient_clip_val=1.0,
-        callbacks=callbacks,
-        logger=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        val_check_interval=watch.every if watch is not None else None,
-        limit_val_batches=1.0 if watch is not None else 0,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
+    run_stage(
+        task,
+        stream,
+        StageRun(stage, folder, run.recipe.precision, resume=run.resume),
+        None if watch is None else Watch("watched_iou", watch.every, watch.patience, _watched(run)),
     )
-    last = folder / "resume.ckpt"
-    path = str(last) if run.resume and last.is_file() else None
-    if path is not None:
-        stream.first_step = int(torch.load(path, weights_only=True)["global_step"])
-    with warnings.catch_warnings():
-        # A stage without a watched event has no validation, and its stream draws in this process by design.
-        warnings.filterwarnings("ignore", message=".*(validation_step|num_workers|_pytree|isinstance|not empty).*")
-        trainer.fit(task, DataLoader(stream, batch_size=None), _watched(run), ckpt_path=path, weights_only=True)
-    if watch is not None and best.best_model_path:
-        state = torch.load(best.best_model_path, weights_only=True)["state_dict"]
-        task.load_state_dict(state)
-    return {name: tensor.detach().cpu().clone() for name, tensor in task.network.state_dict().items()}
+    return weights_of(task.network)
 
 
-def _watched(run: Run) -> DataLoader[tuple[Tensor, ...]] | None:
+def _watched(run: Run) -> DataLoader[tuple[Tensor, ...]]:
     """Return the loader of watched chips, one a batch."""
-    if not run.watched:
-        return None
     s1_db = torch.stack([torch.from_numpy(chip.s1_db) for chip in run.watched])
     label = torch.stack([torch.from_numpy(chip.label) for chip in run.watched])
     return DataLoader(TensorDataset(s1_db, label), batch_size=1)

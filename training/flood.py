@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,34 +16,13 @@ from training.fit import SIMULATED_SEED, Run, fit
 from training.held_out import HeldOutChip, calibrate, leave_one_event_out, pooled
 from training.networks import build, parameter_count
 from training.recipe import Recipe
-
-CHECKPOINT: Final = "checkpoint.safetensors"
-REPORT: Final = "held_out.json"
+from training.trained import CHECKPOINT, REPORT, Trained
 
 SEN1FLOODS11: Final = "Sen1Floods11 hand-labelled"
 ATTRIBUTION: Final = {
     SEN1FLOODS11: "Sen1Floods11: Bonafilia et al. 2020, CVPR workshops.",
     "TerraMesh": "TerraMesh: Blumenstiel et al. 2025, CC-BY-4.0; land cover: Karra et al. 2021, CC-BY-4.0.",
 }
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a training leaves behind.
-
-    Attributes
-    ----------
-    checkpoint
-        The file that ``tocsin export model`` takes.
-    report
-        JSON of every held-out chip.
-    facts
-        What the checkpoint says of itself.
-    """
-
-    checkpoint: Path
-    report: Path
-    facts: CheckpointFacts
 
 
 def train(recipe: Recipe, work: Path, data: Path | None, *, resume: bool = False) -> Trained:

@@ -1,23 +1,19 @@
 """The recipe: everything that decides what a training gives, read from YAML into one frozen model."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Final, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from tocsin.errors import UsageError
 from tocsin.manifest import Normalisation, Version
 from training.networks.build import NetworkConfig
+from training.recipe_parts import Part, Stage
+from training.volcano_recipe import VolcanoRecipe
 
 RECIPES = Path(__file__).parent / "recipes"
 """Recipes that ship; a recipe is named by its stem or given as a file."""
-
-
-class Part(BaseModel):
-    """Base of the recipe's parts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Augmentation(Part):
@@ -31,17 +27,6 @@ class Augmentation(Part):
     lost_band_share: float = Field(0.06, ge=0, le=1, description="Share of chips that lose one band.")
     hole_share: float = Field(0.1, ge=0, le=1, description="Share of chips with a rectangle of no data.")
     flood_share: float = Field(0.5, ge=0, le=1, description="Share of real chips that a simulated flood is laid into.")
-
-
-class Stage(Part):
-    """One run of the optimiser; its learning rate rises over a tenth of it and falls to nothing (one cycle)."""
-
-    name: str = Field(description="Name in logs and files.")
-    steps: int = Field(ge=1, description="Optimiser steps.")
-    batch: int = Field(16, ge=1, description="Chips a step.")
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="Peak learning rate of AdamW.")
-    weight_decay: float = Field(0.02, ge=0, le=1, description="Decoupled weight decay.")
-    real_share: float = Field(0.0, ge=0, le=1, description="Share of labelled real chips; the rest is simulated.")
 
 
 class EarlyStopping(Part):
@@ -93,7 +78,11 @@ class Recipe(Part):
         return self
 
 
-def read_recipe(name: str | Path) -> Recipe:
+AnyRecipe = Annotated[Recipe | VolcanoRecipe, Field(discriminator="hazard")]
+_RECIPE: Final[TypeAdapter[Recipe | VolcanoRecipe]] = TypeAdapter(AnyRecipe)
+
+
+def read_recipe(name: str | Path) -> Recipe | VolcanoRecipe:
     """Read a recipe by file, or one that ships by its name.
 
     Raises
@@ -104,7 +93,7 @@ def read_recipe(name: str | Path) -> Recipe:
     shipped = sorted(path.stem for path in RECIPES.glob("*.yaml"))
     path = RECIPES / f"{name}.yaml" if str(name) in shipped else Path(name)
     try:
-        return Recipe.model_validate(yaml.safe_load(path.read_text()))
+        return _RECIPE.validate_python(yaml.safe_load(path.read_text()))
     except (OSError, yaml.YAMLError, ValidationError) as error:
         raise UsageError(
             given=f"recipe {name} ({error})",

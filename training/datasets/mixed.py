@@ -10,7 +10,8 @@ from torch.utils.data import IterableDataset
 
 from training.augmentation import augment, crop, lay_flood
 from training.datasets import IGNORE, LabelledChip, SimulatedFloods
-from training.recipe import Recipe, Stage
+from training.recipe import Recipe
+from training.recipe_parts import Stage
 
 TRIES = 5
 """Crops tried before one with hardly a judged pixel is taken."""

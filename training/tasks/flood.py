@@ -11,7 +11,8 @@ from training.datasets import IGNORE
 from training.networks import build
 from training.objectives.segmentation import cross_entropy_and_dice
 from training.preprocess import encode
-from training.recipe import Recipe, Stage
+from training.recipe import Recipe
+from training.recipe_parts import Stage
 
 WARM_UP_SHARE = 0.1
 """Share of a stage in which the learning rate rises."""
