@@ -72,7 +72,7 @@ def stratified_delay(dem: Array, rad_per_km: float, scale_height_m: float = math
     return xp.astype(delay - xp.mean(delay), xp.float32)
 
 
-def orbital_ramp(random: RandomSource, shape: tuple[int, int], span_rad: float) -> Array:
+def orbital_ramp(random: RandomSource, shape: tuple[int, int], span_rad: float, most_bend: float = 0.3) -> Array:
     """Draw a plane, bent a little, in a drawn direction.
 
     Parameters
@@ -83,9 +83,11 @@ def orbital_ramp(random: RandomSource, shape: tuple[int, int], span_rad: float) 
         (rows, cols).
     span_rad
         Phase from one side of the scene to the other, rad.
+    most_bend
+        Largest quadratic part over the linear one.
     """
     across = across_scene(random, shape)
-    bend = random.number(-0.3, 0.3)
+    bend = random.number(-most_bend, most_bend)
     return across * (span_rad / 2) + (across**2 - 1 / 3) * (bend * span_rad / 2)
 
 

@@ -32,8 +32,10 @@ def deform(
     rows, cols = terrain.dem.shape
     east, north = local_coordinates(terrain.dem, (rows - 1) / 2, (cols - 1) / 2, terrain.pixel_m)
     east, north = xp.broadcast_arrays(east, north)
-    place_m = _place(random, scene)
-    least = max(settings.peak_rad[0], settings.contrast * float(xp.std(scene.delay)))
+    outside = random.number(0, 1) < settings.outside_share
+    place_m = _beyond(random, scene) if outside else _place(random, scene)
+    # A ramp hides nothing: it is the rest of the delays that deformation has to stand out from.
+    least = max(settings.peak_rad[0], settings.contrast * float(xp.std(_without_ramp(scene.delay))))
     depths_m = depth_range(terrain.pixel_m, min(rows, cols) * terrain.pixel_m)
     coarse = max(1, min(rows, cols) // 28)
     source = draw_source(random, name, place_m, depths_m)
@@ -101,6 +103,27 @@ def _place(random: RandomSource, scene: Scene) -> tuple[float, float]:
             best, place = coherence, (row, col)
     pixel_m = scene.terrain.pixel_m
     return (place[1] - (cols - 1) / 2) * pixel_m, ((rows - 1) / 2 - place[0]) * pixel_m
+
+
+def _beyond(random: RandomSource, scene: Scene) -> tuple[float, float]:
+    """Draw a place up to a quarter of the scene beyond one of its edges, m east and north of the centre."""
+    rows, cols = scene.coherence.shape
+    pixel_m = scene.terrain.pixel_m
+    out, along = random.number(0.5, 0.75), random.number(-0.5, 0.5)
+    sign = 1.0 if random.number(0, 1) < 0.5 else -1.0
+    if random.number(0, 1) < 0.5:
+        return sign * out * cols * pixel_m, along * rows * pixel_m
+    return along * cols * pixel_m, sign * out * rows * pixel_m
+
+
+def _without_ramp(delay: Array) -> Array:
+    """Return delays [H, W] less the plane that fits them best, by their mean slopes along rows and columns."""
+    xp = array_api_compat.array_namespace(delay)
+    rows, cols = delay.shape
+    down, across = local_coordinates(delay, (rows - 1) / 2, (cols - 1) / 2, 1.0)[::-1]
+    slope_down = float(xp.sum(delay * down)) / (float(xp.sum(down**2)) * cols)
+    slope_across = float(xp.sum(delay * across)) / (float(xp.sum(across**2)) * rows)
+    return delay - slope_down * down - slope_across * across
 
 
 def shown(random: RandomSource, coherence: Array, mask: Array, cone: Cone | None, pixel_m: float) -> Array:

@@ -30,7 +30,8 @@ HEADING_DEG: Final[dict[str, tuple[float, float]]] = {"ascending": (340.0, 350.0
 _SMALLEST = 16
 # The float32 just below pi: no rounding carries a wrapped phase out of (-pi, pi].
 _LARGEST_PHASE: Final = 3.1415925
-_CONE_CONTRAST: Final = (5.0, 25.0)
+# A hard negative shows at least so much delay from foot to summit, rad.
+_CONE_CONTRAST_RAD: Final = 4.0
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ class SimulatedInterferogram:
     dem, water
         float32 terrain height, m; bool sea and lakes.
     source_name, source
-        Kind and parameters of the source, "none" and None without deformation; its plane's origin is the scene's
-        centre, m east and north.
+        Kind and parameters of the source, of the first where there are two of a kind, "none" and None without
+        deformation; its plane's origin is the scene's centre, m east and north.
     look
         Viewing geometry.
     pixel_m
@@ -115,8 +116,10 @@ def interferogram(
     """
     settings = settings or InterferogramSettings()
     deforming = random.number(0, 1) < settings.deforming_share
-    hard_negative = not deforming and random.number(0, 1) < settings.cone_share
     terrain = _terrain(random, shape, settings, dem)
+    # A low hill never gathers enough delay to be taken for a source.
+    tall = terrain.cones[0].height_m * settings.cone_rad_per_km[1] / 1000 >= _CONE_CONTRAST_RAD
+    hard_negative = not deforming and tall and random.number(0, 1) < settings.cone_share
     look = _look(random)
     delay = _delay(random, terrain, settings, around_cone=hard_negative)
     share = _incoherent_share(random, settings)
@@ -128,6 +131,8 @@ def interferogram(
     if deforming:
         name = settings.sources[int(random.number(0, len(settings.sources)))]
         cause = _Cause(name, *deform(random, scene, name, settings), hard_negative=False)
+        if random.number(0, 1) < settings.second_share:
+            cause = _joined(cause, deform(random, scene, name, settings)[1])
     return _observe(random, scene, cause, settings)
 
 
@@ -139,6 +144,11 @@ class _Cause:
     source: DeformationSource | None
     phase: Array
     hard_negative: bool
+
+
+def _joined(cause: _Cause, phase: Array) -> _Cause:
+    """Add the phase of a second source of the same kind, [H, W] rad; the first one stays the one that is named."""
+    return dataclasses.replace(cause, phase=cause.phase + phase)
 
 
 def _observe(
@@ -226,11 +236,13 @@ def _delay(random: RandomSource, terrain: Terrain, settings: InterferogramSettin
     rate = sum(random.number(-1, 1) for _ in range(3)) * settings.stratified_rad_per_km
     if around_cone:
         sign = 1.0 if random.number(0, 1) < 0.5 else -1.0
-        height_m = max(terrain.cones[0].height_m, 50.0)
-        rate = sign * random.number(*_CONE_CONTRAST) / height_m * 1000
+        low, high = settings.cone_rad_per_km
+        rate = sign * random.number(max(low, min(high, _CONE_CONTRAST_RAD / terrain.cones[0].height_m * 1000)), high)
     delay = delay + stratified_delay(terrain.dem, rate, random.number(2000, 8000))
     if random.number(0, 1) < 0.6:
         delay = delay + orbital_ramp(random, shape, settings.ramp_rad * random.number(0, 1) ** 2)
+    if random.number(0, 1) < settings.steep_ramp_share:
+        delay = delay + orbital_ramp(random, shape, settings.steep_ramp_rad * random.number(0.1, 1), 0.05)
     if random.number(0, 1) < settings.step_share:
         delay = delay + processing_step(random, shape, random.number(-2.0, 2.0))
     # Only differences of phase mean anything.
