@@ -158,7 +158,7 @@ def test_expected_peak_grows_with_width_only():
     [
         ({"hazard": "fire"}, UsageError, "flood, landslide, volcano"),
         ({"hazard": "landslide"}, ModelUnknownError, "landslide"),
-        ({"hazard": "volcano"}, ModelUnknownError, "volcano"),
+        ({"hazard": "volcano"}, UsageError, "post.*inputs.*interferogram"),
         ({"posts": "x"}, UsageError, "posts.*inputs.*post.*options.*overlap"),
         ({"overlap": CHIP}, UsageError, "0 to 63"),
         ({"overlap": -1}, UsageError, "overlap"),

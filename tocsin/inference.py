@@ -145,6 +145,20 @@ def read_chips(rows: tuple[SlidingRows, ...], windows: ChipPlan, aoi: Source | N
         yield Chip(window, images if wanted and images[0] is not None else (None,) * len(rows))
 
 
+def batches(chips: Iterable[Chip], size: int) -> Iterator[list[Chip]]:
+    """Yield groups of chips that hold at least `size` images together; chips without images pass on their own."""
+    group: list[Chip] = []
+    images = 0
+    for chip in chips:
+        group.append(chip)
+        images += sum(image is not None for image in chip.images)
+        if images >= size or images == 0:
+            yield group
+            group, images = [], 0
+    if group:
+        yield group
+
+
 @dataclass(slots=True)
 class Inference:
     """Runs chips, and makes strips of what comes out.
@@ -187,15 +201,8 @@ class Inference:
 
     def results(self, chips: Iterable[Chip]) -> Iterator[ChipResult]:
         """Run chips in batches; empty ones pass in their place."""
-        group: list[Chip] = []
-        images = 0
-        for chip in chips:
-            group.append(chip)
-            images += sum(image is not None for image in chip.images)
-            if images >= self.batch or images == 0:
-                yield from self._run(group)
-                group, images = [], 0
-        yield from self._run(group)
+        for group in batches(chips, self.batch):
+            yield from self._run(group)
 
     def _run(self, group: list[Chip]) -> Iterator[ChipResult]:
         images = [image for chip in group for image in chip.images if image is not None]

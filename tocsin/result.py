@@ -118,6 +118,11 @@ class Provenance(_Part):
     tocsin: str = Field(description="version of this package")
     inputs: tuple[InputFile, ...]
     resampled: Resampled | None
+    scales_m: tuple[tuple[float, float], ...] | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="pixel sizes (x, y) at which the model ran, metres; absent where `resampled` says it",
+    )
     started: AwareDatetime
     seconds: float = Field(ge=0)
 

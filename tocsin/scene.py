@@ -72,6 +72,11 @@ class FloodScene:
         """Whether the model runs on another grid than the scene's own."""
         return self.model_grid != self.grid
 
+    @property
+    def scales_m(self) -> None:
+        """Pixel sizes at which the model ran: there is one, and `resampled` says it."""
+        return
+
 
 def open_flood_scene(
     stack: ExitStack, inputs: FloodInputs, manifest: Manifest, *, aoi: Path | None = None, when: datetime | None = None
