@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TextIO, cast
+from typing import Any, Final, Protocol, Self, TextIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,17 @@ class FeatureUnits:
     value: float
 
 
+class MoreProperties(Protocol):
+    """What else is known of polygons."""
+
+    @property
+    def kinds(self) -> Mapping[str, type]:
+        """Type of each property, for the GeoPackage."""
+
+    def of(self, polygon: PixelPolygon) -> Mapping[str, Any]:
+        """Return them for one polygon; None where unknown."""
+
+
 class FeatureWriter:
     """Writes polygons to a GeoJSON file and, optionally, a GeoPackage.
 
@@ -59,16 +70,25 @@ class FeatureWriter:
         Name of each class.
     geopackage : Path or None
         GeoPackage to write as well; its suffix must be ``.gpkg``.
+    more : MoreProperties or None
+        Adds properties.
     """
 
     def __init__(
-        self, path: Path, grid: Grid, units: FeatureUnits, names: Mapping[int, str], geopackage: Path | None = None
+        self,
+        path: Path,
+        grid: Grid,
+        units: FeatureUnits,
+        names: Mapping[int, str],
+        geopackage: Path | None = None,
+        more: MoreProperties | None = None,
     ) -> None:
         self.count = 0
         self._grid = grid
         self._units = units
         self._names = names
         self._geopackage = geopackage
+        self._more = more
         self._waiting: list[PixelPolygon] = []
         self._corners = 0
         self._path = path
@@ -140,13 +160,14 @@ class FeatureWriter:
         )
 
     def _properties(self, polygon: PixelPolygon) -> dict[str, Any]:
-        return {
+        known: dict[str, Any] = {
             "id": polygon.first,
             "class": polygon.code,
             "class_name": self._names[polygon.code],
             "area_km2": round(polygon.weight * self._units.area_km2, 10),
             "probability": round(polygon.total / polygon.pixels * self._units.value, 4),
         }
+        return known if self._more is None else {**known, **self._more.of(polygon)}
 
     def _projected(self, polygons: list[PixelPolygon]) -> tuple[FloatArray, list[int]]:
         """Longitude and latitude, float64 [point, 2], of all closed rings one after the other, and where each ends."""
@@ -165,11 +186,22 @@ class FeatureWriter:
 
         path = cast("Path", self._geopackage)
         geometries = [shape(_cut(rings)) if _crosses(rings) else Polygon(rings[0], rings[1:]) for rings in shapes]
-        fields = {"id": np.int64, "class": np.int32, "class_name": object, "area_km2": float, "probability": float}
+        fields: dict[str, type] = {
+            "id": np.int64,
+            "class": np.int32,
+            "class_name": object,
+            "area_km2": float,
+            "probability": float,
+        }
+        fields.update({} if self._more is None else self._more.kinds)
+        unknown = [np.array([row[name] is None for row in properties], dtype=bool) for name in fields]
         pyogrio.raw.write(
             path,
             geometry=shapely.to_wkb(np.array(geometries, dtype=object)),
-            field_data=[np.array([row[name] for row in properties], dtype=kind) for name, kind in fields.items()],
+            field_data=[
+                np.array([_filled(row[name], kind) for row in properties], dtype=kind) for name, kind in fields.items()
+            ],
+            field_mask=[mask if mask.any() else None for mask in unknown],
             fields=list(fields),
             geometry_type="MultiPolygon",
             promote_to_multi=True,
@@ -178,6 +210,11 @@ class FeatureWriter:
             layer="polygons",
             append=path.exists(),
         )
+
+
+def _filled(value: Any, kind: type) -> Any:  # noqa: ANN401 - a property of any type
+    """Stand in for an unknown value, which the mask hides."""
+    return kind() if value is None and kind is not object else value
 
 
 def _densified(points: FloatArray, sizes: IntArray, step: float) -> tuple[FloatArray, IntArray]:

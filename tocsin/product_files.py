@@ -85,6 +85,11 @@ class ProductFiles:
         self._others[name] = self._work / self.path(name).name
         return self._others[name]
 
+    def scratch(self, name: str) -> Path:
+        """Return where to write something that is no product and goes with the working files."""
+        self._work.mkdir(parents=True, exist_ok=True)
+        return self._work / name
+
     @contextmanager
     def finishing(self) -> Iterator[None]:
         """Finish all rasters while the block writes the rest."""

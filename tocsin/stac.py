@@ -85,7 +85,7 @@ class ItemFacts:
     acquired, pre_acquired : datetime or None
         UTC times of the acquisitions, None when unknown or absent.
     span : tuple of datetime or None
-        UTC time of the earlier acquisition of a pair, and when the later one ended at the latest.
+        Of a pair: UTC time of the earlier acquisition, and when the later one ended at the latest, None when unknown.
     more : mapping
         Further properties.
     summary, provenance, warnings
@@ -98,7 +98,7 @@ class ItemFacts:
     files: Mapping[ProductName, str]
     acquired: datetime | None
     pre_acquired: datetime | None
-    span: tuple[datetime, datetime] | None = None
+    span: tuple[datetime, datetime | None] | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
     summary: FloodSummary | VolcanoSummary
     provenance: Provenance
