@@ -44,7 +44,7 @@ class Picture(ClosingSource):
     file
         The file behind it, for provenance.
     grid
-        Its pixels, without a CRS.
+        Its pixels, without a CRS; origin in the lower left corner.
     """
 
     def __init__(self, href: str, path: Path) -> None:
@@ -52,7 +52,9 @@ class Picture(ClosingSource):
         self.file = PictureFile(href, path)
         # With its noise, as training and evaluation give pictures to the model: rasters hold noise as phase too.
         self._phase: BandArray = read_picture(path).noisy_phase
-        self.grid = Grid(CRS(), Affine.identity(), *self._phase.shape)
+        height, width = self._phase.shape
+        # y grows upwards, so that a GIS shows the products the right way up.
+        self.grid = Grid(CRS(), Affine(1.0, 0.0, 0.0, 0.0, -1.0, height), height, width)
 
     @property
     def scene_id(self) -> str:
