@@ -1,38 +1,43 @@
 """How well pictures of interferograms are told apart, beside shortcuts that need no model.
 
 Every picture in a folder named 0 or 1 gets a verdict: its top left chip is judged, as the published loader of DeepCube
-cuts it, and what lies outside the picture is missing. A picture without a measured pixel there cannot be judged: it
-counts as called stable, is counted as not observable, and has no score. A picture that is no interferogram is an error.
+cuts it, and what lies outside the picture is missing. A picture without a measured pixel there cannot be judged, nor
+can one that is drawn in no known way: both count as called stable, have no score, and are counted apart. A file that
+cannot be read is an error.
 """
 
 import csv
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
 from tocsin.detection_figures import Counts, Record, Shortcut, auroc, calibration_error, count, shortcut
+from tocsin.errors import WrongUnitsError
 from tocsin.hazards.volcano import MODEL
 from tocsin.interferograms import LabelledPicture, chip_of, disjoint_groups, find_pictures, taken_of
 from tocsin.phase import wrap
-from tocsin.phase_pictures import Rendering, read_picture
+from tocsin.phase_pictures import PhasePicture, Rendering, read_picture
 from tocsin.repository import load_model
 from tocsin.runtimes import RuntimeOptions, open_runtime
 
 if TYPE_CHECKING:
     from tocsin.runtimes import Runtime
 
+_LOGGER: Final = logging.getLogger(__name__)
+
 NOT_STATED = "not stated"
 """Volcano of pictures whose name tells none."""
 
 CONVENTIONS = (
-    "top left chip of every picture; not observable (no measured pixel): called stable, left out of AUROC and "
-    "calibration error; shortcuts: one number of each picture, the better sign, accuracy with the threshold that is "
-    "best on these very pictures; balanced accuracy and AUROC need both classes"
+    "top left chip of every picture; not observable (no measured pixel, or drawn in no known way): called stable, left "
+    "out of AUROC and calibration error; shortcuts: one number of each picture, the better sign, accuracy with the "
+    "threshold that is best on these very pictures; balanced accuracy and AUROC need both classes"
 )
 
 
@@ -54,7 +59,8 @@ class PictureVerdict(Record):
     label: int = Field(ge=0, le=1, description="predicted: 1 with deformation; 0 when not observable")
     score: float | None = Field(ge=0, le=1, description="P(deformation); None when not observable")
     subset: str = Field(description="first folder below the data folder; empty when that one holds 0 and 1 itself")
-    rendering: Rendering = Field(description="how the picture is drawn")
+    rendering: Rendering | Literal["unknown"] = Field(description="how the picture is drawn")
+    refused: str = Field(default="", description="why it was taken for no interferogram; empty when it was not")
     volcano: str = Field(description="as the name tells")
     incoherent: float = Field(ge=0, le=1, description="share of drawn pixels without a clear phase, fill included")
     roughness: float = Field(ge=0, description="mean step of phase from pixel to pixel along rows, rad")
@@ -70,7 +76,8 @@ class DetectionFigures(Record):
     balanced_accuracy: float | None
     auroc: float | None
     calibration_error: float | None = Field(description="expected calibration error of P(deformation), 15 bins, 0-1")
-    not_observable: int = Field(ge=0, description="pictures without a measured pixel in their chip")
+    not_observable: int = Field(ge=0, description="pictures without a measured pixel in their chip, refused ones too")
+    refused: int = Field(ge=0, description="pictures that are drawn in no known way")
     shortcuts: tuple[Shortcut, ...] = Field(description="empty when a class is missing")
 
 
@@ -141,8 +148,9 @@ class _Judge:
 
     def verdicts(self, pictures: Sequence[LabelledPicture]) -> Iterator[PictureVerdict]:
         """Judge some pictures as one batch."""
-        read = [read_picture(picture.path) for picture in pictures]
-        chips = np.stack([chip_of(each, self._chip_px) for each in read])
+        read = [_read(picture) for picture in pictures]
+        nothing = np.full((self._chip_px, self._chip_px), np.nan, np.float32)
+        chips = np.stack([nothing if isinstance(each, str) else chip_of(each, self._chip_px) for each in read])
         scores = self._runtime.run({"phase": chips[:, None]})["deformation"][:, 0]
         for picture, each, chip, score in zip(pictures, read, chips, scores.astype(np.float64), strict=True):
             seen = math.isfinite(score)
@@ -152,11 +160,21 @@ class _Judge:
                 label=int(seen and score >= self._threshold),
                 score=float(score) if seen else None,
                 subset=picture.subset,
-                rendering=each.rendering,
+                rendering="unknown" if isinstance(each, str) else each.rendering,
+                refused=each if isinstance(each, str) else "",
                 volcano=taken_of(picture.id).place or NOT_STATED,
-                incoherent=1 - each.coherent,
+                incoherent=1.0 if isinstance(each, str) else 1 - each.coherent,
                 roughness=roughness(chip),
             )
+
+
+def _read(picture: LabelledPicture) -> PhasePicture | str:
+    """Return a picture, or why it is no interferogram."""
+    try:
+        return read_picture(picture.path)
+    except WrongUnitsError as error:
+        _LOGGER.warning("%s: called stable, without a score", error)
+        return error.given
 
 
 def roughness(phase: npt.NDArray[np.float32]) -> float:
@@ -207,6 +225,7 @@ def figures(name: str, verdicts: Sequence[PictureVerdict]) -> DetectionFigures:
         auroc=auroc(scores, truth[seen]),
         calibration_error=calibration_error(scores, truth[seen]),
         not_observable=int((~seen).sum()),
+        refused=sum(bool(verdict.refused) for verdict in verdicts),
         shortcuts=shortcuts,
     )
 
