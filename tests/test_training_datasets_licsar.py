@@ -9,8 +9,9 @@ import pytest
 from tocsin.errors import GridMismatchError, TruncatedError, UsageError, WrongDatesError, WrongUnitsError
 from tocsin.interferograms import Taken
 from tocsin.phase import RAD_PER_METRE, wrap
+from tocsin.series import read_series
 from training.datasets.deepcube import DeepCube
-from training.datasets.licsar import LicsarFrame, read_series
+from training.datasets.licsar import LicsarFrame
 
 FRAME = "014A_07688_131313"
 ERTA_ALE = f"africa_erta_ale_{FRAME}_erta_ale_20161031_20170204_184_118_0.png"

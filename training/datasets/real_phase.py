@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from tocsin.hazards.volcano import CHIP
 from tocsin.interferograms import Taken, chip_of, disjoint_groups, top_left
 from tocsin.phase_pictures import Rendering
+from tocsin.series import read_series
 from training.datasets.deepcube import DeepCube, Subset
-from training.datasets.licsar import read_series
 
 SUBSETS: Final[tuple[Subset, ...]] = ("C1", "S1")
 
