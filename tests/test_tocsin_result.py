@@ -20,6 +20,7 @@ from tocsin.result import (
     ResultWarning,
     SceneFacts,
     ScoringPlan,
+    VolcanoSummary,
 )
 
 HASH = "0" * 64
@@ -92,6 +93,15 @@ def test_json_is_the_contract():
             windows=4, windows_to_run=3, chip_px=512, overlap_px=64, expected_peak_bytes=10**9, bytes_to_write=10**7
         ),
         FloodSummary(observed_km2=1, water_km2=0, flood_km2=0, permanent_km2=0, polygons=0),
+        VolcanoSummary(
+            observed_km2=None,
+            deforming_km2=None,
+            deformation_probability=0.97,
+            label="deformation",
+            source="dyke",
+            source_probability=0.9,
+            detections=1,
+        ),
     ],
 )
 def test_result_survives_json(summary):

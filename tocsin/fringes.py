@@ -90,13 +90,20 @@ def draw_fringes(
 
 def _outline(canvas: FloatArray, inside: npt.NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
     """Draw the edge of an area, cased in white so that it stands out from any fringe."""
-    from scipy.ndimage import binary_dilation, binary_erosion
-
     if not inside.any():
         return
-    for reach, ink in ((4, _CASING), (2, colour)):
-        # Beyond the map's edge the area is taken to go on: its outline would say that it ends there.
-        edge = binary_dilation(inside, iterations=reach // 2) & ~binary_erosion(
-            inside, iterations=(reach + 1) // 2, border_value=1
-        )
-        canvas[edge] = ink
+    for reach, ink in ((2, _CASING), (1, colour)):
+        # Nothing beyond the map's edge counts as outside: an outline there would say that the area ends.
+        canvas[_grown(inside, reach) & _grown(~inside, reach)] = ink
+
+
+def _grown(inside: npt.NDArray[np.bool_], pixels: int) -> npt.NDArray[np.bool_]:
+    """Grow an area by some pixels along rows and columns."""
+    for _ in range(pixels):
+        grown = inside.copy()
+        grown[1:] |= inside[:-1]
+        grown[:-1] |= inside[1:]
+        grown[:, 1:] |= inside[:, :-1]
+        grown[:, :-1] |= inside[:, 1:]
+        inside = grown
+    return inside

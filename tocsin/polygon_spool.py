@@ -33,9 +33,7 @@ class PolygonSpool:
         try:
             self._file.write(record.tobytes())
         except OSError as error:
-            raise StorageFullError(
-                f"{self._path.parent}: {error}", "room for the polygons", "free space or choose another -o"
-            ) from error
+            raise self._full(error) from error
         self.count += 1
 
     def __enter__(self) -> Self:
@@ -45,7 +43,17 @@ class PolygonSpool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the file."""
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as full:
+            # What went wrong before says more, or the same.
+            if error is None:
+                raise self._full(full) from full
+
+    def _full(self, error: OSError) -> StorageFullError:
+        return StorageFullError(
+            f"{self._path.parent}: {error}", "room for the polygons", "free space or choose another -o"
+        )
 
     def __iter__(self) -> Iterator[PixelPolygon]:
         """Yield what was taken, after the file was ended."""
