@@ -141,9 +141,9 @@ def found_warnings(tally: ClassAreas, summary: VolcanoSummary) -> tuple[ResultWa
     found: dict[str, str] = {}
     share = valid_fraction(tally)
     if share == 0:
-        found["empty"] = "no pixel of the scene is valid and coherent: nothing was seen, no product says stable"
+        found["empty"] = "no pixel of the scene is valid and coherent: nothing was seen, nothing is called stable"
     elif share < 0.5:
-        found["mostly_no_data"] = f"only {share:.1%} of the scene has a result; the rest is not stable"
+        found["mostly_no_data"] = f"only {share:.1%} of the scene has a result; the rest is unknown, not stable"
     if summary.label == "deformation" and not summary.detections:
         found["deformation_not_located"] = (
             "the model sees deformation in a chip, but no patch of pixels reaches the threshold: there is no polygon"

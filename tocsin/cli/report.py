@@ -7,7 +7,8 @@ def scoring_text(result: Result) -> str:
     """Return what a duty officer needs from a result: figures, warnings, and where the products are."""
     scene, ran = result.scene, result.provenance
     acquired = scene.acquired.strftime("%Y-%m-%d %H:%M UTC") if scene.acquired else "at an unknown time"
-    lines = [f"{scene.id}, {scene.shape[0]} x {scene.shape[1]} px, {scene.crs}, acquired {acquired}"]
+    place = scene.crs or "no georeference"
+    lines = [f"{scene.id}, {scene.shape[0]} x {scene.shape[1]} px, {place}, acquired {acquired}"]
     if isinstance(result.summary, ScoringPlan):
         lines += _plan_lines(result.summary)
     elif isinstance(result.summary, FloodSummary):
