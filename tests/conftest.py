@@ -343,3 +343,66 @@ def score_flood(logistic_models, tmp_path):
         return tocsin.score("flood", post=post, out=out, quiet=True, **named)
 
     return score
+
+
+# A volcano model whose answer is known: a pixel deforms as its phase is large.
+
+
+def size_graph():
+    """Return an ONNX graph that answers |phase| / pi for a pixel, and the largest of these for the chip."""
+    helper = pytest.importorskip("onnx.helper", reason="needs the extra train")
+    from onnx import TensorProto, numpy_helper
+
+    nodes = [
+        helper.make_node("Abs", ["phase"], ["size"]),
+        helper.make_node("Mul", ["size", "share"], ["mask"]),
+        helper.make_node("IsNaN", ["mask"], ["missing"]),
+        helper.make_node("Where", ["missing", "nothing", "mask"], ["known"]),
+        helper.make_node("ReduceMax", ["known"], ["top"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Unsqueeze", ["top", "last"], ["deformation"]),
+        helper.make_node("MatMul", ["deformation", "zeros"], ["no_source"]),
+        helper.make_node("Add", ["no_source", "shares"], ["source"]),
+    ]
+    constants = [
+        numpy_helper.from_array(np.float32(1 / np.pi), "share"),
+        numpy_helper.from_array(np.float32(0), "nothing"),
+        numpy_helper.from_array(np.array([1], np.int64), "last"),
+        numpy_helper.from_array(np.zeros((1, 6), np.float32), "zeros"),
+        numpy_helper.from_array(np.array([0.1, 0.5, 0.1, 0.1, 0.1, 0.1], np.float32), "shares"),
+    ]
+    image = ["batch", 1, "height", "width"]
+    outputs = {"deformation": ["batch", 1], "source": ["batch", 6], "mask": image}
+    made = helper.make_graph(
+        nodes,
+        "size",
+        [helper.make_tensor_value_info("phase", TensorProto.FLOAT, image)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
+        constants,
+    )
+    opset = helper.make_opsetid("", 17)
+    return helper.make_model(made, opset_imports=[opset], ir_version=9).SerializeToString()
+
+
+@pytest.fixture(scope="session")
+def volcano_models(tmp_path_factory, logistic_models):
+    """Return a repository with that graph under the name volcano, chips of 64 px."""
+    import hashlib
+    import json
+
+    from tocsin.hazards.volcano import SOURCES
+
+    repository = tmp_path_factory.mktemp("volcano_models")
+    content = size_graph()
+    facts = json.loads((logistic_models / "flood" / "manifest.json").read_text())
+    outputs = {"deformation": (["deformation"], [1]), "source": (list(SOURCES), [6]), "mask": (["mask"], [1, -1, -1])}
+    spec = {"description": "known", "unit": "1"}
+    facts |= {"name": "volcano", "hazard": "volcano", "chip_px": 64, "gsd_m": [80.0, 350.0]}
+    facts["inputs"] = [spec | {"name": "phase", "bands": ["phase"], "unit": "rad", "shape": [1, -1, -1]}]
+    facts["outputs"] = [
+        spec | {"name": name, "bands": bands, "shape": shape} for name, (bands, shape) in outputs.items()
+    ]
+    facts["artifacts"][0] |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    (repository / "volcano" / "1").mkdir(parents=True)
+    (repository / "volcano" / "1" / "model.onnx").write_bytes(content)
+    (repository / "volcano" / "manifest.json").write_text(json.dumps(facts))
+    return repository
