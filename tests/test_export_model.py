@@ -132,6 +132,12 @@ def test_weights_of_another_network_are_refused(tiny_weights, checkpoint_facts) 
         flood.module(checkpoint_facts, dict(list(tiny_weights.items())[:-1]))
 
 
+def test_a_flood_checkpoint_without_normalisation_is_refused(tiny_weights, checkpoint_facts) -> None:
+    """Backscatter has to be scaled; only phase needs no normalisation."""
+    with pytest.raises(ModelInvalidError, match="normalisation"):
+        flood.module(checkpoint_facts.model_copy(update={"normalisation": None}), tiny_weights)
+
+
 def test_a_wrong_parameter_count_is_refused(tiny_weights, checkpoint_facts) -> None:
     """The count in the manifest is the network's own."""
     said = checkpoint_facts.architecture.model_dump() | {"parameters": 1}

@@ -3,8 +3,9 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the extra train")
 
-from export.parity import ParityChips, ParityLimits, TorchReference, check, measure
+from export.parity import OutputLimits, ParityChips, ParityLimits, TorchReference, check, measure
 from tocsin.errors import ModelInvalidError
+from tocsin.manifest import Parity
 
 LIMITS = ParityLimits()
 
@@ -122,6 +123,39 @@ def test_nothing_but_nan_agrees(model_facts) -> None:
     parity = compare(model_facts, nothing, nothing)
     assert (parity.rows[0].valid_pixels, parity.max_difference, parity.flipped_fraction) == (0, 0.0, 0.0)
     check(parity, "a graph")
+
+
+def test_an_output_in_a_unit_of_its_own_has_its_own_limit(model_facts) -> None:
+    """A difference of 5e-4 passes where 1e-3 is allowed, is left out of the common figure, and flips nothing."""
+    limits = ParityLimits(outputs={"water": OutputLimits(decision="none", difference=1e-3)})
+    parity = compare(model_facts, water() - np.float32(5e-4), limits=limits)
+    assert parity.rows[0].limit_difference == 1e-3
+    assert (parity.max_difference, parity.rows[0].flipped_pixels) == (0.0, 0)
+    check(parity, "a graph")
+    with pytest.raises(ModelInvalidError, match=r"at most 0\.001") as refused:
+        check(compare(model_facts, water() - np.float32(2e-3), limits=limits), "a graph")
+    assert "water" in refused.value.given
+
+
+def test_the_highest_band_decides_where_bands_compete(model_facts) -> None:
+    """One of four chips gets another highest band; a chip without an answer decides nothing."""
+    wanted = np.tile(np.array([0.2, 0.5, 0.3], np.float32), (5, 1))
+    given = wanted.copy()
+    given[1] = 0.5, 0.2, 0.3
+    wanted[4] = given[4] = np.nan
+    limits = ParityLimits(outputs={"water": OutputLimits(decision="highest")})
+    row = compare(model_facts, given, wanted, limits).rows[0]
+    assert (row.valid_pixels, row.flipped_pixels) == (4, 1)
+
+
+def test_a_flipped_chip_does_not_drown_among_pixels(model_facts) -> None:
+    """The share of flips is that of the worst output, however many pixels another one has."""
+    (row,) = compare(model_facts, water()).rows
+    chip = row.model_copy(update={"output": "verdict", "valid_pixels": 20, "flipped_pixels": 1})
+    parity = Parity(reference="torch", limit_difference=1e-4, limit_flipped=1e-4, rows=(row, chip))
+    assert parity.flipped_fraction == 1 / 20
+    with pytest.raises(ModelInvalidError, match="verdict"):
+        check(parity, "a graph")
 
 
 def test_refuses_another_shape(model_facts) -> None:

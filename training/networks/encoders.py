@@ -46,6 +46,9 @@ class EncoderConfig(BaseModel):
             raise ValueError(f"{self.family} has {stages} stages: give so many widths and depths")
         if self.family != "resnet" and len(self.heads) != stages:
             raise ValueError(f"{self.family} has {stages} stages: give so many heads")
+        if self.family == "cvt" and any(depth < stage for stage, depth in enumerate(self.depths, start=1)):
+            # transformers looks up the stage's number among the rates of its blocks.
+            raise ValueError(f"depths {self.depths}; a stage of cvt has at least as many blocks as its number")
         return self
 
 
