@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tocsin.phase_palette import PALETTE_END, PALETTE_STEP, cut_to, distance_to, palette_colours
+from tocsin.phase_palette import PALETTE_END, PALETTE_STEP, chain, code_of, cut_to, distance_to, palette_colours
 
 Phase = NDArray[np.float32]
 
@@ -72,7 +72,7 @@ def _summed(layer: Phase) -> Phase:
 def palette_phases() -> Phase:
     """Return the phase that is read back for each of the palette's 252 steps, float32 [252], rad."""
     colours = cut_to(np.rint(palette_colours()[1]).astype(np.int64), BITS)
-    return distance_to(colours.astype(np.uint8), BITS)[1]
+    return chain().phase[code_of(colours.astype(np.uint8))]
 
 
 @functools.cache

@@ -26,10 +26,11 @@ from training.networks import parameter_count
 from training.networks.volcano import VolcanoNetwork
 from training.phase_augmentation import augment_phase
 from training.preprocess import encode_phase
-from training.stages import StageRun, Weights, run_stage, weights_of
+from training.stages import StageRun, run_stage, weights_of
 from training.tasks.volcano import SimulatedPhases, VolcanoTask
 from training.trained import CHECKPOINT, REPORT, Trained
 from training.volcano_figures import metric_rows, table, verdicts
+from training.volcano_plots import draw_activations, draw_places
 from training.volcano_recipe import Adaptation, VolcanoRecipe
 
 TRAINING_SEED: Final = 2_000_000
@@ -40,7 +41,7 @@ FOLDS: Final = 4
 MASK_PIXELS: Final = 200_000
 BATCH: Final = 32
 SPLIT: Final = "no label learnt from; adapted without the pictures judged, 4 folds by volcano and acquisitions"
-IN_KEY: Final = {"seed", "network", "data", "augmentation", "loss", "stage", "precision"}
+IN_KEY: Final = {"seed", "network", "data", "augmentation", "loss", "stage", "precision", "average_decay"}
 """Parts of a recipe that decide what the simulator teaches."""
 
 
@@ -72,7 +73,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Judged:
-    """Log odds of deformation on the real pictures, [N]: as the simulator taught, and adapted without them."""
+    """Places of the real pictures in prototype space, [N, 3]: as the simulator taught, and adapted without them."""
 
     before: Tensor
     after: Tensor | None
@@ -104,7 +105,9 @@ def train(recipe: VolcanoRecipe, work: Path, data: Path | None, *, resume: bool 
     network = learn(run)
     network, judged = adapt(run, network)
     deformation, mask = calibrate(run, network)
-    report = _report(run, judged, deformation, mask)
+    report = _report(run, network, judged, (deformation, mask))
+    draw_places(work / "prototypes.png", run.real.pictures, judged.before, judged.after, network.prototypes)
+    draw_activations(work / "activations.png", network, run.real.pictures)
     path = work / REPORT
     path.write_text(json.dumps(report, indent=2) + "\n")
     facts = _facts(run, network, report, (deformation, mask))
@@ -140,27 +143,22 @@ def learn(run: Run) -> VolcanoNetwork:
     kept = run.work / f"{recipe.stage.name}-{key}.safetensors"
     seed_everything(recipe.seed, workers=True, verbose=False)
     task = VolcanoTask(recipe)
-    if kept.is_file():
-        task.network.load_state_dict(load_file(kept))
-        return task.network.eval()
-    folder = run.work / f"{recipe.stage.name}-{key}"
-    run_stage(
-        task,
-        SimulatedPhases(run.simulated, recipe),
-        StageRun(recipe.stage, folder, recipe.precision, resume=run.resume),
-    )
-    weights: Weights = weights_of(task.network)
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, kept)
+    if not kept.is_file():
+        stage = StageRun(recipe.stage, run.work / f"{recipe.stage.name}-{key}", recipe.precision, resume=run.resume)
+        run_stage(task, SimulatedPhases(run.simulated, recipe), stage)
+        weights = weights_of(task.average.module)
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, kept)
+    task.network.load_state_dict(load_file(kept))
     return task.network.eval()
 
 
 def adapt(run: Run, network: VolcanoNetwork) -> tuple[VolcanoNetwork, Judged]:
-    """Adapt to the unlabelled pictures, and return log odds of every picture by a network that never saw it."""
+    """Adapt to the unlabelled pictures, and place every picture by a network that never saw it."""
     pictures, settings = run.real.pictures, run.recipe.adaptation
     count = 1 if settings is None else settings.views
     seen = [pooled_features(network, views(each.phase, count)) for each in pictures]
     features_NVC = torch.stack(seen)
-    before = _odds(network, features_NVC[:, 0])
+    before = _places(network, features_NVC[:, 0])
     if settings is None or network.config.head != "prototypes":
         return network, Judged(before, None)
     more = [pooled_features(network, views(phase, count)) for phase in run.real.unlabelled]
@@ -179,7 +177,7 @@ def adapt(run: Run, network: VolcanoNetwork) -> tuple[VolcanoNetwork, Judged]:
         held_out = torch.from_numpy(fold == number)
         if bool(held_out.any()):
             without = adaptable.adapt(torch.nonzero(~held_out)[:, 0])
-            after[held_out] = _odds(without, features_NVC[held_out, 0])
+            after[held_out] = _places(without, features_NVC[held_out, 0])
     return adaptable.adapt(torch.arange(len(pictures))), Judged(before, after)
 
 
@@ -201,9 +199,10 @@ class _Adaptable:
         return adapted(self.network, Labelled(chosen.flatten(0, 1), labels), self.simulated, self.settings, self.seed)
 
 
-def _odds(network: VolcanoNetwork, features: Tensor) -> Tensor:
+def _places(network: VolcanoNetwork, features: Tensor) -> Tensor:
     with torch.inference_mode():
-        return network.decide(network.projection(features)).clone()
+        places: Tensor = network.projection(features).clone()
+    return places
 
 
 def _held_back(run: Run, half: int) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]:
@@ -243,17 +242,17 @@ def calibrate(run: Run, network: VolcanoNetwork) -> tuple[Fit, Fit]:
     return decision, fit_temperature(all_pixels, all_truth, torch.ones_like(all_truth))
 
 
-def _report(run: Run, judged: Judged, deformation: Fit, mask: Fit) -> dict[str, Any]:
+def _report(run: Run, network: VolcanoNetwork, judged: Judged, fits: tuple[Fit, Fit]) -> dict[str, Any]:
     """Return all figures as JSON."""
-    threshold, name = run.recipe.threshold, run.recipe.network.head
     report: dict[str, Any] = {
         "encoder": run.recipe.network.encoder.model_dump(mode="json"),
-        name: table(verdicts(run.real.pictures, judged.before, deformation.temperature, threshold)),
-        "calibration": {"deformation": vars(deformation), "mask": vars(mask)},
+        "calibration": {"deformation": vars(fits[0]), "mask": vars(fits[1])},
     }
-    if judged.after is not None:
-        said = verdicts(run.real.pictures, judged.after, deformation.temperature, threshold)
-        report["adapted"] = table(said)
+    for name, places in ((run.recipe.network.head, judged.before), ("adapted", judged.after)):
+        if places is not None:
+            with torch.inference_mode():
+                odds = network.decide(places)
+            report[name] = table(verdicts(run.real.pictures, odds, fits[0].temperature, run.recipe.threshold))
     return report
 
 

@@ -62,6 +62,9 @@ class VolcanoRecipe(Part):
     augmentation: PhaseAugmentation = PhaseAugmentation()
     loss: VolcanoLoss = VolcanoLoss()
     stage: Stage = Field(description="The run on simulated scenes.")
+    average_decay: float = Field(
+        0.998, ge=0, lt=1, description="What a step keeps of the running mean of the weights, which is what is used."
+    )
     adaptation: Adaptation | None = Field(None, description="None: the network as the simulator taught it.")
     precision: Literal["bf16-mixed", "32-true"] = Field("bf16-mixed", description="Arithmetic of the training.")
     threshold: float = Field(0.5, gt=0, lt=1, description="Probability of deformation from which a chip counts.")

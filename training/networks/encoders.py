@@ -3,6 +3,7 @@
 Shape suffixes: B batch, C channels, H rows, W columns, L tokens.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -52,7 +53,7 @@ class EncoderConfig(BaseModel):
         return self
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """A network of transformers whose feature maps are asked for by one name.
 
     Attributes
@@ -64,14 +65,21 @@ class Encoder(nn.Module):
     channels: tuple[int, ...]
     strides: tuple[int, ...]
 
+    @abstractmethod
     def forward(self, x_BCHW: Tensor) -> list[Tensor]:
         """Map encoded chips [B, C, H, W] to feature maps, each [B, C_i, H / stride_i, W / stride_i]."""
-        raise NotImplementedError
 
 
 def build_encoder(config: EncoderConfig) -> Encoder:
     """Build an encoder with random weights; seed torch before, for the same ones."""
-    return {"resnet": ResNetEncoder, "swin": SwinEncoder, "deit": DeiTEncoder, "cvt": CvtEncoder}[config.family](config)
+    builders: dict[Family, Any] = {
+        "resnet": ResNetEncoder,
+        "swin": SwinEncoder,
+        "deit": DeiTEncoder,
+        "cvt": CvtEncoder,
+    }
+    encoder: Encoder = builders[config.family](config)
+    return encoder
 
 
 class ResNetEncoder(Encoder):

@@ -8,6 +8,7 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import IterableDataset
 
 from training.datasets.simulated_interferograms import SimulatedInterferograms
@@ -63,6 +64,13 @@ class VolcanoTask(LightningModule):
         self._recipe = recipe
         self.network = VolcanoNetwork(recipe.network)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # What one step learns of the simulator, the next may undo on real phase: the mean over steps holds.
+        mean: Any = get_ema_multi_avg_fn(recipe.average_decay)  # type: ignore[no-untyped-call]
+        self.average = AveragedModel(self.network, multi_avg_fn=mean, use_buffers=True)
+
+    def on_train_batch_end(self, *_: object) -> None:
+        """Follow the weights."""
+        self.average.update_parameters(self.network)
 
     def forward(self, phase: Tensor) -> VolcanoLogits:
         """Map raw chips [B, 1, H, W] rad to logits, float32."""
