@@ -17,7 +17,7 @@ class InterferogramSettings(BaseModel):
 
     deforming_share: float = Field(0.5, ge=0, le=1, description="Share of scenes with deformation.")
     cone_share: float = Field(
-        0.3, ge=0, le=1, description="Share of the others that are hard negatives: concentric delay around a cone."
+        0.25, ge=0, le=1, description="Share of the others that are hard negatives: concentric delay around a cone."
     )
     sources: tuple[SourceName, ...] = Field(SOURCES, min_length=1, description="Kinds of source, drawn alike.")
     pixel_m: tuple[float, float] = Field(PIXEL_M, description="Pixel spacing, m.")
@@ -41,7 +41,7 @@ class InterferogramSettings(BaseModel):
     steep_ramp_share: float = Field(0.06, ge=0, le=1, description="Share of scenes with a ramp of many fringes.")
     steep_ramp_rad: float = Field(100.0, ge=0, le=300, description="Largest of these ramps across the scene, rad.")
     cone_rad_per_km: tuple[float, float] = Field(
-        (5.0, 14.0), description="Stratified delay over the cone of a hard negative, rad per km of height."
+        (3.0, 9.0), description="Stratified delay over the cone of a hard negative, rad per km of height."
     )
     step_share: float = Field(0.05, ge=0, le=1, description="Share of scenes with a jump between bursts or swaths.")
     coast_share: float = Field(0.4, ge=0, le=1, description="Share of simulated reliefs that reach the sea.")
