@@ -175,6 +175,7 @@ def test_bands_must_be_one(tmp_path, write_raster):
         ),
         (f"{PAIR}/diff.tif", {}, datetime(2016, 10, 31, tzinfo=UTC), datetime(2017, 2, 4, tzinfo=UTC), True),
         ("x.tif", {"ACQUISITION_START": "2020-05-01T00:00:00Z"}, None, datetime(2020, 5, 1, tzinfo=UTC), False),
+        ("S1A_20200101T001122_20200101T001147_ifg.tif", {}, None, None, False),
         ("x_12345678_99999999.tif", {"TIFFTAG_DATETIME": "2020:05:01 00:00:00"}, None, None, False),
     ],
 )

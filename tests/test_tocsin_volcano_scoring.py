@@ -314,6 +314,10 @@ def test_only_the_area_of_interest(score, tmp_path, write, fake):
     assert 0 < seen.mean() < 0.01
     planned = score(path, aoi=area, dry_run=True)
     assert planned.summary.windows_to_run == opened[0].calls
+    unseen = noise(300, 300)
+    unseen[np.nonzero(seen)[0].min() - 3 : np.nonzero(seen)[0].max() + 3] = np.nan
+    empty = score(write(tmp_path / "unseen.tif", unseen), aoi=area)
+    assert (empty.status, empty.summary.label) == ("empty", None)
 
 
 def test_dry_run(score, tmp_path, write):

@@ -107,7 +107,11 @@ class ScaleInference:
         inside = chip.window.intersection(self.scale.grid.window)
         if image is None or inside is None:
             return chip
-        if np.count_nonzero(np.isfinite(image)) >= LEAST_COVERED * inside.height * inside.width:
+        known, area = np.isfinite(image), self.scale.aoi
+        if area is not None and not (known & (area.read(chip.window) > 0)).any():
+            # What lies beside the area of interest alone is no verdict on it.
+            return Chip(chip.window, (None,))
+        if np.count_nonzero(known) >= LEAST_COVERED * inside.height * inside.width:
             return chip
         self.sparse += 1
         return Chip(chip.window, (None,))

@@ -7,7 +7,7 @@ Known producers: LiCSAR (``DAY_DAY.geo.diff_pha.tif``, ``.geo.unw.tif``), HyP3 (
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import PurePath
 from typing import Final, Literal
 
@@ -50,6 +50,7 @@ PAIRS: Final = (
     # LiCSAR, HyP3 bursts and PyRate: DAY_DAY, DAY-DAY
     re.compile(r"(?<!\d)(\d{8})[_-](\d{8})(?!\d)"),
 )
+LONGEST_PASS: Final = timedelta(hours=1)
 PAIR_TAGS: Final = (("first_date", "first_time", "second_date", "second_time"),)
 
 
@@ -105,7 +106,8 @@ def acquired_pair(href: str, tags: Mapping[str, str]) -> AcquiredPair:
         for pattern in PAIRS:
             stamps = pattern.search(part)
             found = [_stamp(text) for text in stamps.groups()] if stamps else [None, None]
-            if found[0] is not None and found[1] is not None:
+            # Start and end of one pass are no pair.
+            if found[0] is not None and found[1] is not None and abs(found[1] - found[0]) > LONGEST_PASS:
                 return _in_order(found[0], found[1], href, day_only="T" not in (stamps or [""])[0])
     single = acquired(href, {key: value for key, value in tags.items() if key.lower() != "tifftag_datetime"})
     return AcquiredPair(None, single.start if single else None, day_only=False)
