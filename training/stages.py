@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -90,7 +90,13 @@ class _Course(Callback):
             logger.info("%s: step %d of %d, loss %.4f", self._stage.name, trainer.global_step, self._stage.steps, loss)
 
 
-def run_stage(task: LightningModule, stream: StepStream, run: StageRun, watch: Watch | None = None) -> None:
+def run_stage(
+    task: LightningModule,
+    stream: StepStream,
+    run: StageRun,
+    watch: Watch | None = None,
+    observers: Sequence[Callback] = (),
+) -> None:
     """Train a task in place.
 
     Parameters
@@ -103,12 +109,14 @@ def run_stage(task: LightningModule, stream: StepStream, run: StageRun, watch: W
         Steps, folder, precision.
     watch
         What ends it early; None: it runs all its steps.
+    observers
+        Callbacks that write down how it goes.
     """
     stage = run.stage
     resume = ModelCheckpoint(
         run.folder, filename="resume", every_n_train_steps=RESUME_EVERY, enable_version_counter=False
     )
-    callbacks: list[Callback] = [_Course(stage), resume]
+    callbacks: list[Callback] = [_Course(stage), resume, *observers]
     best = None
     if watch is not None:
         best = ModelCheckpoint(

@@ -22,6 +22,7 @@ from training.checkpoints import CheckpointFacts, save
 from training.datasets.interferogram import folds
 from training.datasets.real_phase import RealPictures, read_real
 from training.datasets.simulated_interferograms import Draw, SimulatedInterferograms
+from training.learning_curve import LearningCurve
 from training.networks import parameter_count
 from training.networks.volcano import VolcanoNetwork
 from training.phase_augmentation import augment_phase
@@ -145,7 +146,8 @@ def learn(run: Run) -> VolcanoNetwork:
     task = VolcanoTask(recipe)
     if not kept.is_file():
         stage = StageRun(recipe.stage, run.work / f"{recipe.stage.name}-{key}", recipe.precision, resume=run.resume)
-        run_stage(task, SimulatedPhases(run.simulated, recipe), stage)
+        curve = LearningCurve(run.work, run.real, run.held_back)
+        run_stage(task, SimulatedPhases(run.simulated, recipe), stage, observers=(curve,))
         weights = weights_of(task.average.module)
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, kept)
     task.network.load_state_dict(load_file(kept))
