@@ -278,7 +278,7 @@ def test_a_recipe_becomes_a_checkpoint_with_figures_held_out(tmp_path, data):
     built = VolcanoNetwork(VolcanoConfig.model_validate(facts.architecture.config))
     built.load_state_dict(weights)
     report = json.loads(trained.report.read_text())
-    for stage in ("prototypes", "adapted"):
+    for stage in ("prototypes", "adapted_without_place", "adapted_without_picture"):
         counts = report[stage]["C1"]["figures"]["counts"]
         assert sum(counts.values()) == 6
     assert facts.architecture.parameters == parameter_count(built)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from tocsin import __version__
 from tocsin.errors import UsageError
+from tocsin.interferograms import disjoint_groups
 from tocsin.manifest import Architecture, Calibration, DataSource, Training
 from training.adaptation import Labelled, adapted, pooled_features, pseudo_labels, views
 from training.calibration import Fit, fit_temperature
@@ -24,7 +26,7 @@ from training.datasets.real_phase import RealPictures, read_real
 from training.datasets.simulated_interferograms import Draw, SimulatedInterferograms
 from training.learning_curve import LearningCurve
 from training.networks import parameter_count
-from training.networks.volcano import VolcanoNetwork
+from training.networks.volcano import PROTOTYPE_DIMENSIONS, VolcanoNetwork
 from training.phase_augmentation import augment_phase
 from training.preprocess import encode_phase
 from training.stages import StageRun, run_stage, weights_of
@@ -39,6 +41,8 @@ CALIBRATION_SEED: Final = 3_000_000
 """First seeds of the simulated scenes; tests and the demo draw from below."""
 
 FOLDS: Final = 4
+WITHOUT_PLACE: Final = "adapted_without_place"
+WITHOUT_PICTURE: Final = "adapted_without_picture"
 MASK_PIXELS: Final = 200_000
 BATCH: Final = 32
 SPLIT: Final = "no label learnt from; adapted without the pictures judged, 4 folds by volcano and acquisitions"
@@ -74,10 +78,22 @@ class Run:
 
 @dataclass(frozen=True)
 class Judged:
-    """Places of the real pictures in prototype space, [N, 3]: as the simulator taught, and adapted without them."""
+    """Places of the real pictures in prototype space, [N, 3].
+
+    Attributes
+    ----------
+    before
+        As the simulator taught.
+    without_place
+        Adapted without any picture of the volcano, nor of the acquisitions; None without adaptation.
+    without_picture
+        Adapted without the picture and others of its pair of acquisitions; other days of the volcano may be among the
+        unlabelled, as they are for an observatory that adapts to its own volcano. None without adaptation.
+    """
 
     before: Tensor
-    after: Tensor | None
+    without_place: Tensor | None = None
+    without_picture: Tensor | None = None
 
 
 def train(recipe: VolcanoRecipe, work: Path, data: Path | None, *, resume: bool = False) -> Trained:
@@ -107,7 +123,7 @@ def train(recipe: VolcanoRecipe, work: Path, data: Path | None, *, resume: bool 
     network, judged = adapt(run, network)
     deformation, mask = calibrate(run, network)
     report = _report(run, network, judged, (deformation, mask))
-    draw_places(work / "prototypes.png", run.real.pictures, judged.before, judged.after, network.prototypes)
+    draw_places(work / "prototypes.png", run.real.pictures, judged.before, judged.without_place, network.prototypes)
     draw_activations(work / "activations.png", network, run.real.pictures)
     path = work / REPORT
     path.write_text(json.dumps(report, indent=2) + "\n")
@@ -162,7 +178,7 @@ def adapt(run: Run, network: VolcanoNetwork) -> tuple[VolcanoNetwork, Judged]:
     features_NVC = torch.stack(seen)
     before = _places(network, features_NVC[:, 0])
     if settings is None or network.config.head != "prototypes":
-        return network, Judged(before, None)
+        return network, Judged(before)
     more = [pooled_features(network, views(phase, count)) for phase in run.real.unlabelled]
     adaptable = _Adaptable(
         network,
@@ -172,15 +188,22 @@ def adapt(run: Run, network: VolcanoNetwork) -> tuple[VolcanoNetwork, Judged]:
         settings,
         run.recipe.seed,
     )
+    pairs = [picture.taken.model_copy(update={"region": "", "volcano": ""}) for picture in pictures]
+    places, moments = (_held_out(adaptable, run.real, groups) for groups in (run.real.groups, disjoint_groups(pairs)))
+    return adaptable.adapt(torch.arange(len(pictures))), Judged(before, places, moments)
+
+
+def _held_out(adaptable: "_Adaptable", real: RealPictures, groups: Sequence[int]) -> Tensor:
+    """Return the place of every picture by a network that was adapted without its group, [N, 3]."""
     # Labels only spread the folds evenly; nothing learns from them.
-    fold = np.asarray(folds(run.real.groups, [picture.label for picture in pictures], FOLDS))
-    after = torch.empty_like(before)
+    fold = np.asarray(folds(groups, [picture.label for picture in real.pictures], FOLDS))
+    found = torch.empty(len(fold), PROTOTYPE_DIMENSIONS)
     for number in range(FOLDS):
         held_out = torch.from_numpy(fold == number)
         if bool(held_out.any()):
             without = adaptable.adapt(torch.nonzero(~held_out)[:, 0])
-            after[held_out] = _places(without, features_NVC[held_out, 0])
-    return adaptable.adapt(torch.arange(len(pictures))), Judged(before, after)
+            found[held_out] = _places(without, adaptable.features[held_out, 0])
+    return found
 
 
 @dataclass(frozen=True)
@@ -250,7 +273,12 @@ def _report(run: Run, network: VolcanoNetwork, judged: Judged, fits: tuple[Fit, 
         "encoder": run.recipe.network.encoder.model_dump(mode="json"),
         "calibration": {"deformation": vars(fits[0]), "mask": vars(fits[1])},
     }
-    for name, places in ((run.recipe.network.head, judged.before), ("adapted", judged.after)):
+    named = (
+        (run.recipe.network.head, judged.before),
+        (WITHOUT_PLACE, judged.without_place),
+        (WITHOUT_PICTURE, judged.without_picture),
+    )
+    for name, places in named:
         if places is not None:
             with torch.inference_mode():
                 odds = network.decide(places)
@@ -263,7 +291,7 @@ def _facts(run: Run, network: VolcanoNetwork, report: dict[str, Any], fits: tupl
     recipe, config = run.recipe, network.config
     kind = "-".join([config.encoder.family, *map(str, config.encoder.widths)])
     ending = {"softmax": "softmax", "prototypes": "PL-Pseudo" if config.projection else "PL"}[config.head]
-    shown = report.get("adapted", report[config.head])
+    shown = report.get(WITHOUT_PLACE, report[config.head])
     source = f"{len(run.held_back) // 2} simulated scenes that were not learnt from"
     temperature, mask_temperature = (
         Calibration(kind="temperature", temperature=fit.temperature, data=source) for fit in fits
