@@ -5,6 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from tocsin.errors import ModelInvalidError
+from tocsin.manifest import Calibration
 
 torch = pytest.importorskip("torch", reason="needs the extra train")
 safetensors_torch = pytest.importorskip("safetensors.torch", reason="needs the extra train")
@@ -111,3 +112,13 @@ def test_facts_are_checked(checkpoint_facts, field, value) -> None:
     """A checkpoint cannot be written with facts out of bounds."""
     with pytest.raises(ValidationError, match=field):
         CheckpointFacts.model_validate(checkpoint_facts.model_dump() | {field: value})
+
+
+def test_keeps_calibrations_of_further_outputs(tmp_path, tiny_weights, checkpoint_facts) -> None:
+    """A checkpoint without normalisation and with a calibration per output comes back as it was."""
+    mask = Calibration(kind="temperature", temperature=2.0, bias=0.5, data="simulation")
+    facts = checkpoint_facts.model_copy(
+        update={"hazard": "volcano", "normalisation": None, "output_calibrations": {"mask": mask}}
+    )
+    checkpoints.save(tmp_path / "v.safetensors", tiny_weights, facts)
+    assert checkpoints.load(tmp_path / "v.safetensors")[0] == facts
