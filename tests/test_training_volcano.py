@@ -49,7 +49,7 @@ FAMILIES = [
     {"family": "resnet", "bottleneck": True, "widths": [32, 64, 128, 256], "depths": [3, 4, 6, 3]},
     {"family": "swin", "widths": [16, 32, 64, 128], "heads": [1, 2, 4, 8]},
     {"family": "deit", "widths": [48], "depths": [4], "heads": [3]},
-    {"family": "cvt", "widths": [16, 32, 64], "depths": [1, 1, 2], "heads": [1, 2, 4]},
+    {"family": "cvt", "widths": [16, 32, 64], "depths": [1, 2, 3], "heads": [1, 2, 4]},
 ]
 
 
@@ -222,6 +222,12 @@ def test_an_encoder_with_the_wrong_number_of_stages_is_refused(config):
     """Each family has its number of stages, said in the error."""
     with pytest.raises(ValueError, match="stages"):
         EncoderConfig.model_validate(config)
+
+
+def test_a_stage_of_cvt_with_too_few_blocks_is_refused():
+    """transformers would fail with an index error while building."""
+    with pytest.raises(ValueError, match="blocks"):
+        EncoderConfig.model_validate({"family": "cvt", "widths": [8, 8, 8], "depths": [1, 1, 2], "heads": [1, 1, 1]})
 
 
 def test_views_are_turns_mirrors_and_signs():
