@@ -225,7 +225,7 @@ def test_an_encoder_with_the_wrong_number_of_stages_is_refused(config):
 
 
 def test_a_stage_of_cvt_with_too_few_blocks_is_refused():
-    """transformers would fail with an index error while building."""
+    """Building it would end in an index error inside the library."""
     with pytest.raises(ValueError, match="blocks"):
         EncoderConfig.model_validate({"family": "cvt", "widths": [8, 8, 8], "depths": [1, 1, 2], "heads": [1, 1, 1]})
 
