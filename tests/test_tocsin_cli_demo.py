@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,24 @@ def test_demo_says_how_right_it_is(tiny_repository: Path, tmp_path: Path, capsys
     assert main(arguments) == 0
     again = json.loads(capsys.readouterr().out)
     assert again["result"]["summary"] == first["result"]["summary"]
+    assert first["volcano"] is None
+
+
+@pytest.mark.slow
+def test_demo_scores_an_interferogram_too(
+    tiny_repository: Path, volcano_models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """With both models there, the demo's second IoU is that of the deformation map and the truth it wrote."""
+    shutil.copytree(volcano_models / "volcano", tiny_repository / "volcano")
+    arguments = ["demo", "-o", str(tmp_path / "demo"), "--model-repository", str(tiny_repository), "--json"]
+    assert main(arguments) == 0
+    found = json.loads(capsys.readouterr().out)["volcano"]
+    classes, truth = read(found["result"]["products"]["class"]), read(found["truth"]) == 1
+    observed, deforming = classes < 254, classes == 1
+    both, either = (deforming & truth & observed).sum(), ((deforming | truth) & observed).sum()
+    assert truth.any()
+    assert found["source"] in {"mogi", "dyke", "sill"}
+    assert found["iou"] == pytest.approx(both / either)
 
 
 def test_bench_measures_both(tiny_repository: Path, chips: Path, capsys: pytest.CaptureFixture[str]):

@@ -235,14 +235,21 @@ def evaluate_flood(folder: Path, options: "ScoringOptions", on_chip: Callable[[s
     return report_flood(reports, learnt_from)
 
 
-def compare_with_truth(class_raster: Path, truth: Path) -> WaterCounts:
-    """Count agreement of a class raster with a raster of the same grid that is 1 at water.
+def compare_with_truth(class_raster: Path, truth: Path, positive: Sequence[int] = WATER_CLASSES) -> WaterCounts:
+    """Count agreement of a class raster with a raster of the same grid that is 1 where it ought to be positive.
 
     Pixels without data or not observable in the class raster are left out.
+
+    Parameters
+    ----------
+    class_raster, truth
+        Rasters of one grid.
+    positive
+        Codes of the class raster that are meant: water, or what deforms.
     """
     classes, label = _first_band(class_raster), _first_band(truth)
     observed = np.isfinite(classes) & (classes != NOT_OBSERVABLE)
-    return count_water(np.isin(classes, WATER_CLASSES), np.nan_to_num(label).astype(np.int16), observed)
+    return count_water(np.isin(classes, positive), np.nan_to_num(label).astype(np.int16), observed)
 
 
 def write_predictions(path: Path, report: FloodReport) -> None:

@@ -1,13 +1,16 @@
-"""`tocsin demo`: a simulated flood, scored, and compared with what is known."""
+"""`tocsin demo`: a simulated flood and a simulated interferogram, scored, and compared with what is known."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tocsin.cli import options as common
 from tocsin.cli.output import checked, emit, set_up_logging
 from tocsin.cli.report import scoring_text
+
+if TYPE_CHECKING:
+    from tocsin.scoring import ScoringOptions
 
 
 def demo(
@@ -22,11 +25,10 @@ def demo(
     json: common.Json = False,
     quiet: common.Quiet = False,
 ) -> None:
-    """Simulate a flood scene, score it, and compare the map with the known truth."""
+    """Simulate a flood and an interferogram, score them, and compare the maps with the known truth."""
     set_up_logging(quiet=quiet)
-    from tocsin.evaluation import compare_with_truth
-    from tocsin.scoring import ScoringOptions, score
-    from tocsin.simulate import write_flood_scene
+    from tocsin.repository import list_models
+    from tocsin.scoring import ScoringOptions
 
     options = checked(
         ScoringOptions,
@@ -38,6 +40,20 @@ def demo(
         overwrite=True,
         quiet=quiet,
     )
+    payload, text = _flood(out, options)
+    if "volcano" in list_models(model_repository):
+        payload["volcano"], said = _volcano(out / "volcano", options)
+    else:
+        payload["volcano"], said = None, "no model volcano in this repository: no interferogram was simulated"
+    emit(payload, as_json=json, text=f"{text}\n\n{said}")
+
+
+def _flood(out: Path, options: "ScoringOptions") -> tuple[dict[str, Any], str]:
+    """Simulate, score and judge a flood."""
+    from tocsin.evaluation import compare_with_truth
+    from tocsin.scoring import score
+    from tocsin.simulate import write_flood_scene
+
     files = write_flood_scene(out / "scene")
     result = score(
         "flood",
@@ -52,5 +68,35 @@ def demo(
     iou = compare_with_truth(Path(result.products["class"]), files.truth).iou
     payload = {"iou": iou, "truth": str(files.truth), "result": result.model_dump(mode="json")}
     said = "no water anywhere" if iou is None else f"{iou:.3f}"
-    text = f"simulated   {files.post}\n{scoring_text(result)}\nwater IoU against the known truth: {said}"
-    emit(payload, as_json=json, text=text)
+    return payload, f"simulated   {files.post}\n{scoring_text(result)}\nwater IoU against the known truth: {said}"
+
+
+def _volcano(out: Path, options: "ScoringOptions") -> tuple[dict[str, Any], str]:
+    """Simulate, score and judge an interferogram."""
+    from tocsin.evaluation import compare_with_truth
+    from tocsin.hazards.volcano import DEFORMING
+    from tocsin.scoring import score
+    from tocsin.simulate import write_interferogram
+
+    files = write_interferogram(out / "scene")
+    result = score(
+        "volcano",
+        out=out / "products",
+        options=options,
+        interferogram=files.interferogram,
+        coherence=files.coherence,
+    )
+    iou = compare_with_truth(Path(result.products["class"]), files.truth, (DEFORMING,)).iou
+    payload = {
+        "iou": iou,
+        "source": files.source_name,
+        "truth": str(files.truth),
+        "result": result.model_dump(mode="json"),
+    }
+    said = "nothing deforms" if iou is None else f"{iou:.3f}"
+    lines = (
+        f"simulated   {files.interferogram}, source: {files.source_name}",
+        scoring_text(result),
+        f"deformation IoU against the known truth: {said}",
+    )
+    return payload, "\n".join(lines)

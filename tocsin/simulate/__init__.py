@@ -5,6 +5,7 @@ pass the random source that belongs to the library (:class:`NumpyRandom` here, `
 """
 
 from tocsin.simulate.demo import FloodDemo, write_flood_scene
+from tocsin.simulate.demo_volcano import InterferogramDemo, write_interferogram
 from tocsin.simulate.fields import NumpyRandom, RandomSource
 from tocsin.simulate.flood import FloodSettings, SimulatedFlood, flood_scene
 from tocsin.simulate.interferogram import SimulatedInterferogram, interferogram
@@ -15,6 +16,7 @@ __all__ = [
     "SOURCES",
     "FloodDemo",
     "FloodSettings",
+    "InterferogramDemo",
     "InterferogramSettings",
     "NumpyRandom",
     "RandomSource",
@@ -23,4 +25,5 @@ __all__ = [
     "flood_scene",
     "interferogram",
     "write_flood_scene",
+    "write_interferogram",
 ]

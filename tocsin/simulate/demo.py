@@ -75,9 +75,9 @@ def write_flood_scene(
     return FloodDemo(
         post=post,
         pre=pre,
-        dem=_write(folder / "dem.tif", grid, scene.dem, height),
-        reference_water=_write(folder / "reference_water.tif", grid, scene.permanent.astype(np.uint8), mask),
-        truth=_write(folder / "truth.tif", grid, scene.water.astype(np.uint8), mask),
+        dem=write_band(folder / "dem.tif", grid, scene.dem, height),
+        reference_water=write_band(folder / "reference_water.tif", grid, scene.permanent.astype(np.uint8), mask),
+        truth=write_band(folder / "truth.tif", grid, scene.water.astype(np.uint8), mask),
         orbit_pass=scene.orbit_pass,
         incidence_deg=round(scene.incidence_deg, 2),
     )
@@ -99,12 +99,24 @@ def _write_acquisition(folder: Path, grid: Grid, bands_db: NDArray[np.float32], 
         spec = RasterSpec(
             dtype="float32", nodata=float("nan"), unit="dB", description=polarisation, tags=tags, overview="average"
         )
-        _write(folder / f"{folder.name}_{polarisation}.tif", grid, band, spec)
+        write_band(folder / f"{folder.name}_{polarisation}.tif", grid, band, spec)
     return folder
 
 
-def _write(path: Path, grid: Grid, array: NDArray[Any], spec: RasterSpec) -> Path:
-    """Write one band whole."""
+def write_band(path: Path, grid: Grid, array: NDArray[Any], spec: RasterSpec) -> Path:
+    """Write one band whole.
+
+    Parameters
+    ----------
+    path
+        File to write; its folder is made when missing.
+    grid
+        Where the pixels lie.
+    array
+        [H, W], of any type that casts to the spec's.
+    spec
+        Type, no data and tags.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with RasterWriter(path, grid, spec) as writer:
         writer.write_rows(0, array.astype(spec.dtype))
