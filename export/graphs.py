@@ -105,7 +105,7 @@ class VolcanoGraph(nn.Module):
         measured = encoded_BCHW[:, 2:] > 0.5
         seen = encoded_BCHW[:, 2:].amax(dim=(2, 3)) > 0.5
         features = self.network.encoder(encoded_BCHW)
-        logits = self.network.judge(features, phase.shape[-2])
+        logits = self.network.judge(encoded_BCHW, features)
         outputs = (
             torch.where(seen, _probability(logits.deformation[:, None], self.deformation), torch.nan),
             torch.where(seen, torch.softmax(logits.source / self.source_temperature, dim=1), torch.nan),

@@ -28,6 +28,7 @@ from training.networks.volcano import GAMMA, VolcanoConfig, VolcanoNetwork  # no
 from training.objectives.prototypes import distance_cross_entropy, pull  # noqa: E402
 from training.phase_augmentation import PhaseAugmentation, augment_phase  # noqa: E402
 from training.phase_rendering import as_hues, as_palette, blended_noise, resultant, without_white  # noqa: E402
+from training.preprocess import encode_phase  # noqa: E402
 from training.recipe import RECIPES, read_recipe  # noqa: E402
 from training.volcano_recipe import Adaptation, VolcanoRecipe  # noqa: E402
 
@@ -230,11 +231,24 @@ def test_a_stage_of_cvt_with_too_few_blocks_is_refused():
         EncoderConfig.model_validate({"family": "cvt", "widths": [8, 8, 8], "depths": [1, 1, 2], "heads": [1, 1, 1]})
 
 
+def test_a_trained_network_does_not_know_which_way_is_up(network, pool):
+    """Turned by a quarter, a chip keeps its probability and its place; without averaging over turns it does not."""
+    phase = pool[2].phase
+    turned = np.ascontiguousarray(np.rot90(phase))
+    upright, sideways = (network(encode_phase(torch.from_numpy(each)[None, None])) for each in (phase, turned))
+    assert torch.allclose(upright.embedding, sideways.embedding, atol=1e-5)
+    plain = VolcanoNetwork(network.config.model_copy(update={"turns": 1})).eval()
+    plain.load_state_dict(network.state_dict())
+    apart = [plain(encode_phase(torch.from_numpy(each)[None, None])).embedding for each in (phase, turned)]
+    assert not torch.allclose(*apart, atol=1e-5)
+
+
 def test_views_are_turns_mirrors_and_signs():
-    """The first view is the picture itself; all sixteen differ."""
+    """The first view is the picture itself, the next its mirror image; all sixteen differ."""
     phase = np.arange(9, dtype=np.float32).reshape(3, 3) + 1
     seen = views(phase, 16)
     assert np.array_equal(seen[0], phase)
+    assert np.array_equal(seen[1], phase[:, ::-1])
     assert len({view.tobytes() for view in seen}) == 16
 
 

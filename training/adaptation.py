@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.networks.volcano import VolcanoNetwork, pool
+from training.networks.volcano import VolcanoNetwork
 from training.objectives.prototypes import distance_cross_entropy, pull
 from training.preprocess import encode_phase
 from training.volcano_recipe import Adaptation
@@ -29,14 +29,14 @@ class Labelled:
 
 
 def views(phase: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """Return a picture as other passes might have seen it: turned, mirrored, with the other sign.
+    """Return a picture as other passes might have seen it: mirrored, with the other sign, turned.
 
     Parameters
     ----------
     phase
         [H, W], rad, square.
     count
-        Number of views, the picture itself first; from the ninth on, signs are changed.
+        Number of views, the picture itself first, then its mirror image, both with the other sign, then turned.
 
     Returns
     -------
@@ -45,9 +45,9 @@ def views(phase: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     """
     made = []
     for index in range(count):
-        turned = np.rot90(phase, index % 4)
-        turned = turned[:, ::-1] if index // 4 % 2 else turned
-        made.append(-turned if index // 8 % 2 else turned)
+        turned = np.rot90(phase, index // 4)
+        turned = turned[:, ::-1] if index % 2 else turned
+        made.append(-turned if index // 2 % 2 else turned)
     return np.stack(made)
 
 
@@ -66,7 +66,7 @@ def pooled_features(network: VolcanoNetwork, phase: NDArray[np.float32]) -> Tens
         for start in range(0, len(phase), BATCH):
             batch = torch.from_numpy(np.ascontiguousarray(phase[start : start + BATCH]))[:, None]
             encoded = encode_phase(batch).contiguous(memory_format=torch.channels_last)
-            found.append(pool(network.encoder(encoded)[-1]).float())
+            found.append(network.pooled(encoded, network.encoder(encoded)[-1]).float())
     return torch.cat(found).clone()
 
 

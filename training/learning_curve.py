@@ -19,7 +19,7 @@ from training.preprocess import encode_phase
 from training.tasks.volcano import VolcanoTask
 
 CURVE: Final = "curve.json"
-EVERY: Final = 250
+EVERY: Final = 500
 PICTURES: Final = 250
 BATCH: Final = 32
 logger = logging.getLogger("tocsin.training")

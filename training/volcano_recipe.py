@@ -46,7 +46,7 @@ class Adaptation(Part):
     learning_rate: float = Field(1e-3, gt=0, le=1, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(1e-2, ge=0, le=1, description="Decoupled weight decay.")
     pull: float = Field(0.1, ge=0, le=10, description="Pull of an embedding to its prototype.")
-    views: int = Field(8, ge=1, le=32, description="Views of each picture: turns, mirrors, signs, reference points.")
+    views: int = Field(4, ge=1, le=16, description="Views of each picture: mirrored, with the other sign, turned.")
     simulated_share: float = Field(0.5, ge=0, lt=1, description="Share of simulated features in a step.")
 
 

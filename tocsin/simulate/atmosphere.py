@@ -10,7 +10,7 @@ from typing import Final
 import array_api_compat
 
 from tocsin.simulate.fields import Array, RandomSource
-from tocsin.simulate.spectra import coloured_noise
+from tocsin.simulate.spectra import coloured_noise, drawn_stretch
 
 BREAK_CYCLES_PER_KM: Final = 2 / 3
 """Wavenumber at which the spectrum steepens: 1.5 km, about the thickness of the turbulent layer."""
@@ -18,6 +18,10 @@ SHALLOW_EXPONENT: Final = 8 / 3
 """Exponent of the 2-D power spectrum for longer waves."""
 STEEP_EXPONENT: Final = 11 / 3
 """Exponent of the 2-D power spectrum for shorter waves."""
+
+STRETCHED_SHARE: Final = 0.5
+MOST_STRETCH: Final = 3.0
+"""Share of turbulence that is drawn out in a direction, and up to how many times (our choice)."""
 
 
 def turbulence_amplitude(wavenumber: Array) -> Array:
@@ -45,7 +49,9 @@ def turbulent_delay(random: RandomSource, shape: tuple[int, int], pixel_m: float
     deviation_rad
         Standard deviation over the scene, rad.
     """
-    return coloured_noise(random, shape, turbulence_amplitude, pixel_m / 1000) * deviation_rad
+    # Wind and mountain waves draw turbulence out.
+    stretch = drawn_stretch(random, STRETCHED_SHARE, MOST_STRETCH)
+    return coloured_noise(random, shape, turbulence_amplitude, pixel_m / 1000, stretch) * deviation_rad
 
 
 def stratified_delay(dem: Array, rad_per_km: float, scale_height_m: float = math.inf) -> Array:

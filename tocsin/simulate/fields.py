@@ -3,6 +3,7 @@
 Arrays are (row, col), float32; lengths are in pixels unless a name says otherwise.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -70,6 +71,7 @@ def filtered_noise(
     drawn: tuple[int, int],
     amplitude: Callable[[Array], Array],
     spacing: float = 1.0,
+    stretch: tuple[float, float] = (0.0, 1.0),
 ) -> Array:
     """Filter white noise to a spectral amplitude.
 
@@ -85,6 +87,8 @@ def filtered_noise(
         Maps the radial wavenumber, cycles per unit of ``spacing`` (never 0), to the square root of the 2-D power.
     spacing
         Distance between pixels.
+    stretch
+        Direction, rad, along which the field is drawn out, and how many times; 1: alike in all directions.
 
     Returns
     -------
@@ -97,7 +101,7 @@ def filtered_noise(
     """
     xp = random.xp
     noise = random.normal(drawn)
-    spectrum = xp.fft.rfftn(noise) * amplitude(_wavenumbers(noise, spacing))
+    spectrum = xp.fft.rfftn(noise) * amplitude(_wavenumbers(noise, spacing, stretch))
     field = xp.fft.irfftn(spectrum, s=drawn, axes=(0, 1))[: shape[0], : shape[1]]
     return xp.astype((field - xp.mean(field)) / (xp.std(field) + 1e-9), xp.float32)
 
@@ -121,13 +125,18 @@ def power_law(exponent: float, longest: float = 1e9) -> Callable[[Array], Array]
     return amplitude
 
 
-def _wavenumbers(noise: Array, spacing: float) -> Array:
+def _wavenumbers(noise: Array, spacing: float, stretch: tuple[float, float]) -> Array:
     """Return the radial wavenumber of the real 2-D transform of ``noise``, float32; that of the mean is set to 1."""
     xp = array_api_compat.array_namespace(noise)
     device = array_api_compat.device(noise)
     rows, cols = noise.shape
     vertical = xp.reshape(xp.fft.fftfreq(rows, d=spacing, device=device), (rows, 1))
     horizontal = xp.reshape(xp.fft.rfftfreq(cols, d=spacing, device=device), (1, cols // 2 + 1))
+    angle, factor = stretch
+    if factor != 1:
+        along = math.cos(angle) * vertical + math.sin(angle) * horizontal
+        across = math.cos(angle) * horizontal - math.sin(angle) * vertical
+        vertical, horizontal = along * factor, across
     radial = xp.sqrt(vertical**2 + horizontal**2)
     return xp.astype(xp.where(radial == 0, xp.ones_like(radial), radial), xp.float32)
 

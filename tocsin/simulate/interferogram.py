@@ -237,7 +237,9 @@ def _delay(random: RandomSource, terrain: Terrain, settings: InterferogramSettin
     if around_cone:
         sign = 1.0 if random.number(0, 1) < 0.5 else -1.0
         low, high = settings.cone_rad_per_km
-        rate = sign * random.number(max(low, min(high, _CONE_CONTRAST_RAD / terrain.cones[0].height_m * 1000)), high)
+        low = max(low, min(high, _CONE_CONTRAST_RAD / terrain.cones[0].height_m * 1000))
+        # Strong gradients of vapour are rare.
+        rate = sign * (low + (high - low) * random.number(0, 1) ** 2)
     delay = delay + stratified_delay(terrain.dem, rate, random.number(2000, 8000))
     if random.number(0, 1) < 0.6:
         delay = delay + orbital_ramp(random, shape, settings.ramp_rad * random.number(0, 1) ** 2)

@@ -21,9 +21,9 @@ class InterferogramSettings(BaseModel):
     )
     sources: tuple[SourceName, ...] = Field(SOURCES, min_length=1, description="Kinds of source, drawn alike.")
     pixel_m: tuple[float, float] = Field(PIXEL_M, description="Pixel spacing, m.")
-    peak_rad: tuple[float, float] = Field((6.0, 150.0), description="Largest phase of the deformation, rad.")
+    peak_rad: tuple[float, float] = Field((5.0, 150.0), description="Largest phase of the deformation, rad.")
     contrast: float = Field(
-        3.5, ge=0, le=20, description="Least peak of the deformation over the standard deviation of all delays."
+        3.0, ge=0, le=20, description="Least peak of the deformation over the standard deviation of all delays."
     )
     gradient_rad: tuple[float, float] = Field((0.8, 4.0), description="Steepest deformation, rad per pixel.")
     deflating_share: float = Field(0.3, ge=0, le=1, description="Share of volume sources that deflate.")

@@ -10,10 +10,11 @@ from typing import Final
 import array_api_compat
 
 from tocsin.simulate.fields import Array, RandomSource, power_law
-from tocsin.simulate.spectra import coloured_noise
+from tocsin.simulate.spectra import coloured_noise, drawn_stretch
 
 # A volcano's height over its base radius: shields 0.05, stratovolcanoes up to 0.35 (Grosse et al., 2009, Geology 37).
 _CONE_SLOPE: Final = (0.06, 0.3)
+_RIDGED_SHARE: Final = 0.4
 _CONE_HEIGHT_M: Final = (300.0, 3000.0)
 
 
@@ -64,9 +65,14 @@ def simulated_terrain(random: RandomSource, shape: tuple[int, int], pixel_m: flo
         Share of the scene below sea level, 0 to 1.
     """
     xp = random.xp
-    relief_m = 10 ** random.number(1.5, 2.8)
+    relief_m = 10 ** random.number(1.5, 3.1)
     rough = power_law(random.number(3.0, 4.2), longest=random.number(5e3, 4e4))
-    dem = coloured_noise(random, shape, rough, pixel_m) * relief_m
+    dem = coloured_noise(random, shape, rough, pixel_m, drawn_stretch(random, 0.5, 3.0))
+    if random.number(0, 1) < _RIDGED_SHARE:
+        # Ridges and valleys of dissected mountains: folded noise (Ebert et al. 2003, Texturing and Modeling, ch. 16).
+        folded = 1 - xp.abs(dem)
+        dem = (folded - xp.mean(folded)) / (xp.std(folded) + 1e-9)
+    dem = dem * relief_m
     cones = tuple(_draw_cone(random, shape, pixel_m) for _ in range(1 + int(random.number(0, 3))))
     for cone in cones:
         dem = dem + _cone_height(random, dem, cone, pixel_m)

@@ -34,6 +34,11 @@ class VolcanoConfig(BaseModel):
         max_length=4,
         description="Hidden widths of the projection into prototype space; none: linear, as before adaptation.",
     )
+    turns: Literal[1, 2, 4] = Field(
+        4,
+        description="Quarter turns of a chip over which pooled features are averaged once the network is trained: the "
+        "ground does not know which way is up.",
+    )
     mask_width: int = Field(48, ge=8, le=256, description="Channels of the deformation mask's decoder.")
 
 
@@ -82,13 +87,26 @@ class VolcanoNetwork(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> VolcanoLogits:
         """Map encoded phase [B, 3, H, W] (see `training.preprocess.encode_phase`) to logits."""
-        return self.judge(self.encoder(x_BCHW), x_BCHW.shape[-2])
+        return self.judge(x_BCHW, self.encoder(x_BCHW))
 
-    def judge(self, features: list[Tensor], rows: int) -> VolcanoLogits:
-        """Map the encoder's feature maps, finest first, to logits; `rows` are those of the chip."""
-        pooled_BC = pool(features[-1])
+    def judge(self, x_BCHW: Tensor, features: list[Tensor]) -> VolcanoLogits:
+        """Map encoded phase and the feature maps that the encoder makes of it, finest first, to logits."""
+        pooled_BC = self.pooled(x_BCHW, features[-1])
         embedding_BE = self.projection(pooled_BC)
-        return VolcanoLogits(self.decide(embedding_BE), self.source(pooled_BC), self.mask(features, rows), embedding_BE)
+        mask = self.mask(features, x_BCHW.shape[-2])
+        return VolcanoLogits(self.decide(embedding_BE), self.source(pooled_BC), mask, embedding_BE)
+
+    def pooled(self, x_BCHW: Tensor, last_BCHW: Tensor) -> Tensor:
+        """Return pooled features [B, 2 C] of encoded phase, given its own coarsest feature map.
+
+        In evaluation they are the mean over quarter turns of the chip.
+        """
+        total_BC = pool(last_BCHW)
+        turns = 1 if self.training else self.config.turns
+        for turn in range(1, turns):
+            turned_BCHW = torch.rot90(x_BCHW, turn * (4 // turns), (2, 3))
+            total_BC = total_BC + pool(self.encoder(turned_BCHW)[-1])
+        return total_BC / turns
 
     def decide(self, embedding_BE: Tensor) -> Tensor:
         """Return log odds of deformation [B] of embeddings [B, 3], or of the softmax head's logits [B, 2]."""
