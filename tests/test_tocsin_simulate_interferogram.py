@@ -133,14 +133,21 @@ def test_scenes_without_source_have_an_empty_mask():
 
 
 def test_hard_negative_has_fringes_around_the_cone_and_an_empty_mask():
-    """Its delay follows relief over half a cycle or more, and its answer is still no."""
-    settings = CONES.model_copy(update={"turbulence_rad": (1e-3, 2e-3), "ramp_rad": 0.0, "step_share": 0.0})
-    for seed in range(4):
-        scene = interferogram(NumpyRandom(seed), SHAPE, settings)
-        assert scene.hard_negative
+    """Its delay follows relief, in most over half a cycle or more, and its answer is still no."""
+    quiet = {"turbulence_rad": (1e-3, 2e-3), "ramp_rad": 0.0, "step_share": 0.0, "steep_ramp_share": 0.0}
+    quiet["pixel_m"] = (300.0, 300.0)
+    settings = CONES.model_copy(update=quiet)
+    scenes = [interferogram(NumpyRandom(seed), SHAPE, settings) for seed in range(12)]
+    # Only over hills that are too low for it is there none.
+    assert sum(scene.hard_negative for scene in scenes) >= 4
+    spans = []
+    for scene in scenes:
+        if not scene.hard_negative:
+            continue
         assert not scene.mask.any()
-        assert np.ptp(scene.delay_rad) > np.pi
+        spans.append(np.ptp(scene.delay_rad))
         assert abs(np.corrcoef(scene.delay_rad.ravel(), scene.dem.ravel())[0, 1]) > 0.9
+    assert np.median(spans) > np.pi
 
 
 def test_incoherent_share_does_not_tell_the_answer():
