@@ -18,6 +18,7 @@ SUFFIXES: Final[dict[ProductName, str]] = {
     "density": "_density.tif",
     "mask": "_mask.tif",
     "exclusion": "_exclusion.tif",
+    "anomaly": "_map.tif",
     "polygons": "_polygons.geojson",
     "geopackage": "_polygons.gpkg",
     "quicklook": "_quicklook.png",

@@ -7,7 +7,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 Hazard = Literal["flood", "landslide", "volcano"]
 Status = Literal["ok", "empty", "partial"]
 ProductName = Literal[
-    "class", "probability", "polygons", "quicklook", "item", "exclusion", "density", "mask", "geopackage"
+    "class", "probability", "polygons", "quicklook", "item", "exclusion", "density", "mask", "geopackage", "anomaly"
 ]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Area = Annotated[float, Field(ge=0, description="true area, km2")]
@@ -70,6 +70,14 @@ def probability_text(probability: float) -> str:
     return "P > 0.99" if 0.995 <= probability < 1 else f"P {probability:.2f}"
 
 
+class AnomalySummary(_Part):
+    """How far an interferogram is from the normal epochs of its volcano."""
+
+    score: float | None = Field(description="largest smoothed distance, no unit; null when nothing was measured")
+    threshold: float = Field(description="score above which it is anomalous, from the fit set")
+    anomalous: bool | None = Field(description="null when nothing was measured")
+
+
 class ScoringPlan(_Part):
     """Summary of a dry run: what a run would do. Nothing is written, so `products` is empty."""
 
@@ -81,7 +89,7 @@ class ScoringPlan(_Part):
     bytes_to_write: int = Field(ge=0, description="upper estimate: rasters before compression")
 
 
-Summary = FloodSummary | VolcanoSummary | ScoringPlan
+Summary = FloodSummary | VolcanoSummary | AnomalySummary | ScoringPlan
 
 
 class ResultWarning(_Part):
@@ -114,7 +122,7 @@ class Provenance(_Part):
     precision: str
     runtime: str
     device: str
-    threshold: Fraction
+    threshold: float = Field(description="probability from which a pixel counts; of an anomaly model, a score")
     tocsin: str = Field(description="version of this package")
     inputs: tuple[InputFile, ...]
     resampled: Resampled | None

@@ -8,6 +8,7 @@ import typer
 from tocsin.cli import options as common
 from tocsin.cli.evaluate_volcano import volcano
 from tocsin.cli.output import checked, emit, set_up_logging, table
+from tocsin.cli.registry import add_registered
 from tocsin.evaluation import FloodReport, evaluate_flood, find_chips, write_predictions
 
 app = typer.Typer(no_args_is_help=True)
@@ -20,6 +21,7 @@ def _evaluate() -> None:
 
 
 app.command("volcano")(volcano)
+add_registered(app, "evaluate")
 
 
 @app.command()

@@ -55,6 +55,20 @@ def as_command(loaded: object, name: str) -> Any:
     return command
 
 
+def add_registered(app: typer.Typer, name: str) -> None:
+    """Add to a group the commands that other packages register for it, in the entry-point group of its name.
+
+    Parameters
+    ----------
+    app : typer.Typer
+        The group.
+    name : str
+        Its name; entry points are those of ``tocsin.commands.NAME``.
+    """
+    for point in sorted(entry_points(group=f"{GROUP}.{name}"), key=lambda point: point.name):
+        app.command(point.name)(point.load())
+
+
 def _registered() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
 

@@ -1,6 +1,6 @@
 """A scoring's result for a human reader."""
 
-from tocsin.result import FloodSummary, Result, ScoringPlan, VolcanoSummary
+from tocsin.result import AnomalySummary, FloodSummary, Result, ScoringPlan, VolcanoSummary
 
 
 def scoring_text(result: Result) -> str:
@@ -15,6 +15,8 @@ def scoring_text(result: Result) -> str:
         lines += _flood_lines(result.summary)
     elif isinstance(result.summary, VolcanoSummary):
         lines += _volcano_lines(result.summary)
+    elif isinstance(result.summary, AnomalySummary):
+        lines += _anomaly_lines(result.summary)
     if result.status == "empty":
         lines.append("no valid pixel: every raster is all no data")
     lines += [f"warning: {each.message} ({each.code})" for each in result.warnings]
@@ -49,3 +51,9 @@ def _volcano_lines(summary: VolcanoSummary) -> list[str]:
     figures = {"observed": summary.observed_km2, "deforming": summary.deforming_km2}
     lines = [f"{name:<12}{area:,.2f} km2" for name, area in figures.items() if area is not None]
     return [f"{'verdict':<12}{summary.verdict}", *lines, f"{'detections':<12}{summary.detections}"]
+
+
+def _anomaly_lines(summary: AnomalySummary) -> list[str]:
+    verdict = {True: "anomalous", False: "normal", None: "nothing measured"}[summary.anomalous]
+    score = "-" if summary.score is None else f"{summary.score:.2f}"
+    return [f"{'verdict':<12}{verdict}", f"{'score':<12}{score}, alarm above {summary.threshold:.2f}"]
