@@ -15,7 +15,7 @@ from tocsin.simulate.fields import NumpyRandom
 from tocsin.simulate.interferogram import interferogram
 from tocsin.simulate.interferogram_settings import InterferogramSettings
 
-SEED: Final = 11
+SEED: Final = 32
 SHAPE: Final = (500, 600)
 PIXEL_DEG: Final = 0.001
 PIXEL_M: Final = 111.0
@@ -26,7 +26,12 @@ SETTINGS: Final = InterferogramSettings(
     steep_ramp_share=0.0,
     sources=("mogi", "sill", "dyke"),
     pixel_m=(PIXEL_M, PIXEL_M),
+    peak_rad=(15.0, 60.0),
     lost_share=0.0,
+    hole_share=0.0,
+    masked_share=0.0,
+    coast_share=0.0,
+    swath_edge_share=0.3,
 )
 # A made-up pair of a twelve-day repeat, over the Afar, where rifts open.
 PAIR: Final = "20261002_20261014"
