@@ -17,7 +17,7 @@ class InterferogramSettings(BaseModel):
 
     deforming_share: float = Field(0.5, ge=0, le=1, description="Share of scenes with deformation.")
     cone_share: float = Field(
-        0.35, ge=0, le=1, description="Share of the others that are hard negatives: concentric delay around a cone."
+        0.25, ge=0, le=1, description="Share of the others that are hard negatives: concentric delay around a cone."
     )
     sources: tuple[SourceName, ...] = Field(SOURCES, min_length=1, description="Kinds of source, drawn alike.")
     pixel_m: tuple[float, float] = Field(PIXEL_M, description="Pixel spacing, m.")

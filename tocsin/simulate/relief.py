@@ -14,7 +14,6 @@ from tocsin.simulate.spectra import coloured_noise, drawn_stretch
 
 # A volcano's height over its base radius: shields 0.05, stratovolcanoes up to 0.35 (Grosse et al., 2009, Geology 37).
 _CONE_SLOPE: Final = (0.06, 0.3)
-_RAGGEDNESS: Final = (0.05, 0.25)
 _RIDGED_SHARE: Final = 0.4
 _CONE_HEIGHT_M: Final = (300.0, 3000.0)
 
@@ -138,9 +137,6 @@ def _cone_height(random: RandomSource, like: Array, cone: Cone, pixel_m: float) 
     """Return the height that a volcano adds: concave flanks, cut by a crater, [H, W] m."""
     xp = random.xp
     distance = distance_m(like, cone.row, cone.col, pixel_m) / cone.radius_m
-    # Gullies and buttresses: contours of a volcano are ragged where those of what an elastic crust does are smooth.
-    ragged = coloured_noise(random, like.shape, power_law(3.0, longest=cone.radius_m / 2), pixel_m)
-    distance = distance * xp.exp(random.number(*_RAGGEDNESS) * ragged)
     crater = random.number(0.0, 0.25)
     # Concave flanks: exp(-k r), lowered so that the foot at distance 1 has height 0.
     steep = random.number(1.0, 3.0)
