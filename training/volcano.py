@@ -329,7 +329,7 @@ def _sources(run: Run) -> tuple[DataSource, ...]:
         name="DeepCube S1 and C1, pictures without their labels",
         chips=len(run.real.pictures),
         licence=none,
-        attribution=f"DeepCube: Bountos et al. 2021, IEEE GRSL. {licsar}",
+        attribution="DeepCube: Bountos et al. 2021, IEEE GRSL, drawn from LiCSAR interferograms of COMET.",
     )
     if chosen.series is None or not len(run.real.unlabelled):
         return simulated, pictures
