@@ -4,22 +4,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
-from tocsin.errors import TooLargeError, WrongBandsError, WrongDatesError
+from tocsin.errors import WrongDatesError
 from tocsin.grid import Grid
 from tocsin.hazards.flood import GSD_M, FloodInputs
 from tocsin.manifest import Manifest
-from tocsin.raster import Backscatter, Limits, Method, Source, align, open_backscatter, open_raster, rasterise
+from tocsin.orbits import OrbitPass, incidence_deg_of, orbit_pass_of
+from tocsin.raster import Backscatter, Source, align, open_backscatter
 from tocsin.result import ResultWarning
-from tocsin.scene_files import InputSource, VectorFile, open_area
-
-VECTORS = frozenset({".geojson", ".json", ".gpkg", ".shp", ".fgb"})
-"""File names that hold polygons; anything else is opened as a raster."""
-ORBIT_TAGS = ("orbit_pass_direction", "orbit_pass", "orbit_direction", "pass_direction", "flight_direction")
-INCIDENCE_TAGS = ("incidence_deg", "incidence_angle_deg", "incidence_angle_mid_swath", "incidence_angle")
-MIN_INCIDENCE_DEG = 15.0
-MAX_INCIDENCE_DEG = 60.0
+from tocsin.scene_files import InputSource, VectorFile, model_grid_of, open_aligned, open_area, open_exclusion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +56,7 @@ class FloodScene:
     files: tuple[InputSource, ...]
     acquired: datetime | None
     pre_acquired: datetime | None
-    orbit_pass: Literal["ascending", "descending"] | None
+    orbit_pass: OrbitPass | None
     incidence_deg: float | None
     warnings: tuple[ResultWarning, ...]
 
@@ -104,7 +97,7 @@ def open_flood_scene(
     post = stack.enter_context(open_backscatter(inputs.post, inputs.units))
     grid = post.grid
     files: list[InputSource] = [*post.files]
-    model_grid = _model_grid(grid, manifest)
+    model_grid = model_grid_of(grid, manifest.gsd_m, GSD_M)
     acquisitions: list[Source] = [post if model_grid == grid else align(post, model_grid, "power")]
     pre_acquired = None
     if inputs.pre is not None:
@@ -122,36 +115,18 @@ def open_flood_scene(
         grid=grid,
         model_grid=model_grid,
         acquisitions=tuple(acquisitions),
-        reference_water=_aligned(stack, inputs.reference_water, grid, "nearest", files),
-        dem=_aligned(stack, inputs.dem, grid, "bilinear", files),
-        exclude=_exclude(stack, inputs.exclude, grid, files),
+        reference_water=open_aligned(stack, inputs.reference_water, grid, "nearest", files),
+        dem=open_aligned(stack, inputs.dem, grid, "bilinear", files),
+        exclude=open_exclusion(stack, inputs.exclude, grid, files),
         aoi=area,
         aoi_model=area if model_grid == grid or aoi is None else open_area(stack, aoi, model_grid),
         files=tuple(files),
         acquired=acquired,
         pre_acquired=pre_acquired,
-        orbit_pass=inputs.orbit_pass or _orbit_pass(post),
-        incidence_deg=inputs.incidence_deg if inputs.incidence_deg is not None else _incidence_deg(post),
+        orbit_pass=inputs.orbit_pass or orbit_pass_of(post),
+        incidence_deg=inputs.incidence_deg if inputs.incidence_deg is not None else incidence_deg_of(post),
         warnings=warnings,
     )
-
-
-def _model_grid(grid: Grid, manifest: Manifest) -> Grid:
-    """Return the scene's own grid when the model takes its pixels as they are, else one of the model's pixel size."""
-    low, high = manifest.gsd_m
-    if all(low <= size <= high for size in grid.pixel_size_m()):
-        return grid
-    resampled = grid.resampled(GSD_M)
-    limit = Limits().max_pixels
-    if resampled.height * resampled.width > limit:
-        size_x, size_y = grid.pixel_size_m()
-        raise TooLargeError(
-            f"a scene of {grid.height} x {grid.width} px of {size_x:.4g} x {size_y:.4g} m, which is "
-            f"{resampled.height} x {resampled.width} px at {GSD_M:g} m",
-            f"at most {limit} px at the model's pixel size",
-            "cut the scene into parts",
-        )
-    return resampled
 
 
 def _times(
@@ -175,45 +150,3 @@ def _times(
             "exchange the two, or correct --datetime",
         )
     return acquired, tuple(warnings)
-
-
-def _aligned(stack: ExitStack, href: str | None, grid: Grid, method: Method, files: list[InputSource]) -> Source | None:
-    if href is None:
-        return None
-    raster = stack.enter_context(open_raster(href))
-    files.append(raster)
-    if raster.count != 1:
-        raise WrongBandsError(f"{href} with {raster.count} bands", "one band", "extract the band that is meant")
-    return align(raster, grid, method)
-
-
-def _exclude(stack: ExitStack, href: str | None, grid: Grid, files: list[InputSource]) -> Source | None:
-    """Open a raster or polygons of what is excluded; which of both is found out by opening."""
-    if href is not None and Path(href).suffix.lower() in VECTORS:
-        files.append(VectorFile(href))
-        return stack.enter_context(rasterise(href, grid))
-    return _aligned(stack, href, grid, "nearest", files)
-
-
-def _tag(post: Backscatter, names: tuple[str, ...]) -> str | None:
-    for raster in post.files:
-        tags = {name.lower(): value for name, value in raster.tags.items()}
-        for name in names:
-            if name in tags:
-                return tags[name].strip()
-    return None
-
-
-def _orbit_pass(post: Backscatter) -> Literal["ascending", "descending"] | None:
-    said = (_tag(post, ORBIT_TAGS) or "").lower()
-    if said in {"ascending", "a", "asc"}:
-        return "ascending"
-    return "descending" if said in {"descending", "d", "desc"} else None
-
-
-def _incidence_deg(post: Backscatter) -> float | None:
-    try:
-        degrees = float(_tag(post, INCIDENCE_TAGS) or "nan")
-    except ValueError:
-        return None
-    return degrees if MIN_INCIDENCE_DEG <= degrees <= MAX_INCIDENCE_DEG else None

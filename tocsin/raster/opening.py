@@ -73,6 +73,8 @@ class Raster(ClosingSource):
         Where the pixels lie.
     descriptions
         One text per band, "" where the file has none.
+    units
+        Unit of each band as the file states it, "" where it does not.
     tags
         Dataset tags.
     block_shape
@@ -93,6 +95,7 @@ class Raster(ClosingSource):
         self._has_mask = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
         self.grid = Grid(dataset.crs, dataset.transform, dataset.height, dataset.width)
         self.descriptions = tuple(dataset.descriptions[index - 1] or "" for index in self._indexes)
+        self.units = tuple(dataset.units[index - 1] or "" for index in self._indexes)
         self.tags: dict[str, str] = {**dataset.tags(ns="IMAGERY"), **dataset.tags()}
         self.block_shape: tuple[int, int] = dataset.block_shapes[0]
 

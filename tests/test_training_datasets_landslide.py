@@ -1,0 +1,401 @@
+"""Readers of landslide data: OPERA series, point inventories, Sen12Landslides patches."""
+
+import json
+from datetime import UTC, date, datetime
+
+import numpy as np
+import pytest
+from affine import Affine
+from rasterio.crs import CRS
+
+from tocsin.errors import (
+    GridMismatchError,
+    NoGeoreferenceError,
+    NotARasterError,
+    UsageError,
+    WrongBandsError,
+    WrongDatesError,
+    WrongUnitsError,
+)
+from tocsin.grid import Grid
+from tocsin.hazards.landslide import CELL_KM2, cell_grid, class_of_density
+from training.datasets.inventory import InventoryOptions, count_per_cell, read_inventory
+from training.datasets.opera_rtc import OperaRtc
+from training.datasets.sen12landslides import Sen12Landslides
+
+BURST = "T009-019294-IW2"
+PLACE = Affine(30.0, 0.0, 5e5, 0.0, -30.0, 4.4e6)
+UTM = CRS.from_epsg(32630)
+GRID = Grid(UTM, Affine(10.0, 0.0, 5e5, 0.0, -10.0, 4.4e6), 128, 192)
+
+
+def burst_name(day, polarisation, *, processed="20250101T000000", variant="", burst=BURST):
+    """Name of a file of the product."""
+    return f"OPERA_L2_RTC-S1_{burst}_{day}T084748Z_{processed}Z_S1A_30_v1.0_{polarisation}{variant}.tif"
+
+
+@pytest.fixture
+def bursts(tmp_path, write_raster):
+    """Return a function that writes one file of constant linear power under a name of the product."""
+
+    def make(day, polarisation, power=0.1, *, folder="", shape=(12, 14), **named):
+        path = tmp_path / "bursts" / folder / burst_name(day, polarisation, **named)
+        write_raster(path, np.full((1, *shape), power, np.float32), transform=PLACE)
+        return tmp_path / "bursts"
+
+    return make
+
+
+def test_bursts_are_read_by_name_and_in_order_of_time(bursts):
+    """Acquisitions come in the order of time whatever their folder, in dB, VV before VH."""
+    for day, power in (("20240204", 0.01), ("20240123", 0.1)):
+        bursts(day, "VH", power / 10, folder=day)
+        folder = bursts(day, "VV", power, folder=day)
+    series = OperaRtc(folder).one(BURST)
+    assert [each.acquired for each in series.acquisitions] == [
+        datetime(2024, 1, 23, 8, 47, 48, tzinfo=UTC),
+        datetime(2024, 2, 4, 8, 47, 48, tzinfo=UTC),
+    ]
+    values = series.read()
+    assert (values.shape, values.dtype) == ((2, 2, 12, 14), np.float32)
+    np.testing.assert_allclose(values[:, :, 0, 0], [[-10, -20], [-20, -30]], rtol=1e-5)
+    assert series.grid().transform == PLACE
+    assert series.acquisitions[0].href.count(";") == 1
+
+
+def test_a_missing_polarisation_is_nan(bursts):
+    """A date with VH alone is kept, VV is NaN: nothing is made up for it."""
+    bursts("20240123", "VH")
+    bursts("20240204", "VV")
+    values = OperaRtc(bursts("20240204", "VH")).one(BURST).read()
+    assert np.isnan(values[0, 0]).all()
+    assert np.isfinite(values[0, 1]).all()
+    assert np.isfinite(values[1]).all()
+
+
+def test_series_do_not_mix_bursts_or_variants(bursts):
+    """Each burst and each variant is a series; another one is asked for in vain."""
+    bursts("20240123", "VV")
+    bursts("20240123", "VV", variant="_tv_cropped")
+    data = OperaRtc(bursts("20240123", "VV", burst="T009-019295-IW2"))
+    assert [(series.burst, series.variant) for series in data.series] == [
+        ("T009-019294-IW2", ""),
+        ("T009-019294-IW2", "tv_cropped"),
+        ("T009-019295-IW2", ""),
+    ]
+    with pytest.raises(UsageError, match="tv_cropped"):
+        data.one(BURST, "despeckled")
+
+
+@pytest.mark.parametrize("order", [(1, 0), (0, 1)])
+def test_the_later_processing_counts(bursts, order):
+    """Of an acquisition that was processed twice the later one is read."""
+    runs = (("20250101T000000", 0.1), ("20250301T000000", 0.01))
+    for index in order:
+        processed, power = runs[index]
+        folder = bursts("20240123", "VV", power, processed=processed, folder=str(index))
+    series = OperaRtc(folder).one(BURST)
+    assert len(series.acquisitions) == 1
+    np.testing.assert_allclose(series.read()[0, 0], -20, rtol=1e-5)
+
+
+def test_moments_of_a_series(bursts):
+    """Runs take the closest acquisitions on both sides; combinations all choices, none before one that follows it."""
+    for day in range(10, 16):
+        folder = bursts(f"202401{day}", "VV")
+    series = OperaRtc(folder).one(BURST)
+    assert list(series.runs()) == [((0, 1, 2), (3, 4, 5))]
+    assert list(series.runs(2, 1)) == [((0, 1), (2,)), ((1, 2), (3,)), ((2, 3), (4,)), ((3, 4), (5,))]
+    chosen = list(series.combinations(2, 2))
+    assert len(chosen) == len(set(chosen)) == 15
+    assert all(max(before) < min(after) for before, after in chosen)
+
+
+def test_bursts_that_are_none_are_refused(bursts, tmp_path):
+    """A folder without bursts, another grid within a series, dB and impossible times raise."""
+    with pytest.raises(UsageError, match="holds no burst"):
+        OperaRtc(tmp_path)
+    bursts("20240123", "VV")
+    with pytest.raises(GridMismatchError, match="20240204"):
+        OperaRtc(bursts("20240204", "VV", shape=(12, 13))).one(BURST).read()
+    folder = bursts("20240101", "VV", -10.0, burst="T001-000001-IW1", shape=(40, 40))
+    with pytest.raises(WrongUnitsError, match="20240101"):
+        OperaRtc(folder).one("T001-000001-IW1").read()
+    with pytest.raises(WrongDatesError, match="20241399"):
+        OperaRtc(bursts("20241399", "VV"))
+
+
+@pytest.mark.data
+def test_real_bursts(data):
+    """Both sites are complete: four bursts of 21 dates, and ten dates of which the raw files lack VV."""
+    stable = OperaRtc(data / "opera_rtc" / "stable_california")
+    assert [(series.burst[5:], len(series.acquisitions)) for series in stable.series] == [
+        ("292319-IW2", 21),
+        ("292320-IW2", 21),
+        ("292321-IW2", 21),
+        ("292325-IW1", 21),
+    ]
+    values = stable.series[0].read()
+    assert values.shape == (21, 2, 100, 100)
+    assert np.isfinite(values).mean() > 0.99
+    assert np.nanmedian(values[:, 0]) - np.nanmedian(values[:, 1]) > 3
+    assert len(list(stable.series[0].runs())) == 16
+    raw, despeckled = OperaRtc(data / "opera_rtc" / "png_2024_pre").series
+    assert (raw.variant, despeckled.variant) == ("cropped", "tv_cropped")
+    assert len(raw.acquisitions) == len(despeckled.acquisitions) == 10
+    assert (raw.grid().shape, despeckled.grid().shape) == ((250, 350), (100, 150))
+    only_vh = raw.read()
+    assert np.isnan(only_vh[:, 0]).all()
+    assert np.isfinite(only_vh[:, 1]).mean() == pytest.approx(0.347, abs=1e-3)
+    assert np.isfinite(despeckled.read()).mean() > 0.9
+
+
+def table(path, rows, header="x,y"):
+    """Write a CSV file."""
+    path.write_text("\n".join([header, *(",".join(map(str, row)) for row in rows)]) + "\n")
+    return path
+
+
+def features(path, points, crs=None, kind="Point"):
+    """Write a GeoJSON file, with the CRS member of its old edition when asked."""
+    shapes = [
+        {
+            "type": "Feature",
+            "properties": {"slide": index % 2},
+            "geometry": None if place is None else {"type": kind, "coordinates": place},
+        }
+        for index, place in enumerate(points)
+    ]
+    named = {} if crs is None else {"crs": {"type": "name", "properties": {"name": crs}}}
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": shapes, **named}))
+    return path
+
+
+def test_points_become_counts_and_density(tmp_path):
+    """Each cell counts what lies from its left and upper edge on; density is per true area, and feeds the classes."""
+    left, top = 5e5, 4.4e6
+    heads = [(left + 1 + index, top - 1 - index) for index in range(11)]
+    heads += [(left + 640, top - 1), (left + 1000, top - 640), (left + 1920, top - 1), (left - 1, top - 1)]
+    inventory = read_inventory(table(tmp_path / "heads.csv", heads), InventoryOptions(crs="EPSG:32630"))
+    found = count_per_cell(inventory, cell_grid(GRID))
+    assert found.count.tolist() == [[11, 1, 0], [0, 1, 0]]
+    assert (found.inside, found.outside) == (13, 2)
+    np.testing.assert_allclose(found.density_per_km2, found.count / CELL_KM2, rtol=2e-3)
+    assert class_of_density(found.density_per_km2).tolist() == [[2, 1, 0], [0, 1, 0]]
+
+
+def test_the_same_place_is_one_landslide(tmp_path):
+    """Places that are listed again are left out and counted; those a metre apart are two."""
+    rows = [(5e5 + 10, 4.4e6 - 10), (5e5 + 10, 4.4e6 - 10), (5e5 + 10.01, 4.4e6 - 10), (5e5 + 11, 4.4e6 - 10)]
+    inventory = read_inventory(table(tmp_path / "heads.csv", rows), InventoryOptions(crs="EPSG:32630"))
+    assert (len(inventory.x), inventory.duplicates, inventory.invalid) == (2, 2, 0)
+    assert inventory.x.tolist() == [5e5 + 10, 5e5 + 11]
+
+
+@pytest.mark.parametrize("header", ["lon,lat", "Longitude,Latitude", "id,LNG, lat "])
+def test_longitude_and_latitude_are_found_by_name(tmp_path, header):
+    """Columns named so are WGS 84 and are brought onto a grid in another CRS; rows without numbers are counted."""
+    rows = [(-3 + 0.001, 39.74), (-3 + 0.002, 39.74), ("", 39.74), ("x", "y")]
+    if header.startswith("id"):
+        rows = [(7, *row) for row in rows]
+    inventory = read_inventory(table(tmp_path / "heads.csv", rows, header))
+    assert (len(inventory.x), inventory.invalid) == (2, 2)
+    assert inventory.crs == CRS.from_epsg(4326)
+    found = count_per_cell(inventory, Grid(UTM, Affine(640.0, 0, 5e5, 0, -640.0, 4.4e6), 3, 3))
+    assert (found.inside, found.count.sum()) == (2, 2)
+
+
+def test_rows_are_chosen_by_a_column(tmp_path):
+    """Of places with and without landslides only those asked for count, in named columns."""
+    path = table(tmp_path / "points.csv", [(1, 2, 1), (3, 4, 0), (5, 6, 1)], "east,north,slide")
+    options = InventoryOptions(crs="EPSG:32717", columns=("east", "north"), where=("slide", "1"))
+    assert read_inventory(path, options).x.tolist() == [1, 5]
+    with pytest.raises(UsageError, match="column slid;"):
+        read_inventory(path, options.model_copy(update={"where": ("slid", "1")}))
+    with pytest.raises(UsageError, match="column easting"):
+        read_inventory(path, options.model_copy(update={"columns": ("easting", "north")}))
+
+
+def test_vector_files_of_points(tmp_path):
+    """GeoJSON and GeoPackage state their CRS; several points of one feature count each, empty ones are counted."""
+    geojson = features(tmp_path / "heads.geojson", [[-3, 39.7], None, [-2.9, 39.7]])
+    inventory = read_inventory(geojson)
+    assert (inventory.x.tolist(), inventory.invalid, inventory.crs.to_epsg()) == ([-3, -2.9], 1, 4326)
+    chosen = read_inventory(geojson, InventoryOptions(where=("slide", "0")))
+    assert chosen.x.tolist() == [-3, -2.9]
+    several = features(tmp_path / "several.geojson", [[[5e5, 4.4e6], [5e5 + 5, 4.4e6]]], "EPSG:32630", "MultiPoint")
+    assert len(read_inventory(several).x) == 2
+    package = geopackage(tmp_path / "heads.gpkg", several)
+    read = read_inventory(package)
+    assert (len(read.x), read.crs.to_epsg()) == (2, 32630)
+
+
+def geopackage(path, source):
+    """Write a vector file again as a GeoPackage."""
+    import pyogrio
+
+    meta, _, geometry, _ = pyogrio.raw.read(source, columns=[])
+    pyogrio.raw.write(path, geometry, [], [], driver="GPKG", geometry_type="MultiPoint", crs=meta["crs"])
+    return path
+
+
+def test_inventories_that_are_none_are_refused(tmp_path):
+    """No CRS, no columns, polygons, degrees out of range, binary files and folders raise with what to do."""
+    bare = table(tmp_path / "bare.csv", [(1, 2)])
+    with pytest.raises(NoGeoreferenceError, match="EPSG:32717"):
+        read_inventory(bare)
+    with pytest.raises(NoGeoreferenceError, match="no such"):
+        read_inventory(bare, InventoryOptions(crs="no such"))
+    with pytest.raises(UsageError, match="name the two columns"):
+        read_inventory(table(tmp_path / "named.csv", [(1, 2)], "easting,northing"))
+    with pytest.raises(WrongUnitsError, match="exchange"):
+        read_inventory(table(tmp_path / "swapped.csv", [(39.7, -103.0)], "lon,lat"))
+    ring = [[[-3, 39], [-2, 39], [-2, 40], [-3, 39]]]
+    with pytest.raises(UsageError, match="heads of landslides"):
+        read_inventory(features(tmp_path / "areas.geojson", [ring], kind="Polygon"))
+    (tmp_path / "noise.csv").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(NotARasterError, match="no text"):
+        read_inventory(tmp_path / "noise.csv")
+    with pytest.raises(UsageError, match="a folder"):
+        read_inventory(tmp_path)
+
+
+@pytest.mark.data
+def test_real_inventory(data):
+    """Of 350 places in southern Ecuador 175 are landslides, and all lie on the grid of their terrain."""
+    options = InventoryOptions(crs="EPSG:32717", columns=("x_utm17s", "y_utm17s"), where=("c2_lslpts_raw", "1"))
+    inventory = read_inventory(data / "landslide_points" / "spDataLarge" / "lsl_points.csv", options)
+    assert len(inventory.x) + inventory.duplicates == 175
+    assert inventory.invalid == 0
+    grid = Grid(CRS.from_epsg(32717), Affine(640.0, 0, 711962.73, 0, -640.0, 9561011.76), 7, 6)
+    found = count_per_cell(inventory, grid)
+    assert (found.inside, found.outside) == (len(inventory.x), 0)
+    assert 1 < found.density_per_km2.max() < 200
+
+
+DAYS = ("2023-04-01", "2023-05-01", "2023-05-13", "2023-05-13", "2023-05-25", "2023-06-06", "2023-06-18", "2023-06-30")
+
+
+def patch(folder, name="italy_s1asc_12", *, order=("y", "x"), size=16, leave_out=(), units="days", **attributes):
+    """Write a patch in the published layout: rows get warmer southwards, a landslide at rows 2-3 and columns 5-8."""
+    h5py = pytest.importorskip("h5py", reason="needs the extra train")
+    folder.mkdir(parents=True, exist_ok=True)
+    shape = (len(DAYS), size, size)
+    rows = np.broadcast_to(np.arange(size)[:, None], shape).astype(np.float32)
+    days = np.array([(date.fromisoformat(day) - date.fromisoformat(DAYS[0])).days for day in DAYS])
+    mask = np.zeros(shape, np.uint8)
+    mask[:, 2:4, 5:9] = 1
+    arrays = {
+        "VV": rows * 0.1 - 9 + days[:, None, None] * np.float32(0.001),
+        "VH": rows * 0.1 - 16,
+        "MASK": mask,
+        "DEM": (rows * 10).astype(np.int16),
+    }
+    arrays["VH"][0, 0, 0] = np.nan
+    stated = {
+        "event_date": "2023-05-16",
+        "date_confidence": "1.0",
+        "pre_post_dates": "{'pre': 3, 'post': 4}",
+        "annotated": "True",
+        "satellite": "s1-asc",
+        "crs": "EPSG:32632",
+    } | attributes
+    path = folder / f"{name}.nc"
+    with h5py.File(path, "w") as file:
+        file["time"] = days * {"days": 1, "hours": 24, "nanoseconds": 86_400 * 10**9}.get(units, 1)
+        file["time"].attrs["units"] = f"{units} since {DAYS[0]} 00:00:00"
+        file["x"] = 755200.0 + 10 * np.arange(size)
+        file["y"] = 4881920.0 - 10 * np.arange(size)
+        for axis in ("time", "y", "x"):
+            file[axis].make_scale(axis)
+        for key in arrays.keys() - set(leave_out):
+            values = arrays[key] if order == ("y", "x") else arrays[key].transpose(0, 2, 1)
+            file[key] = values
+            if values.dtype == np.float32:
+                file[key].attrs["_FillValue"] = np.array([np.nan], np.float32)
+            for axis, dimension in enumerate(("time", *order)):
+                file[key].dims[axis].attach_scale(file[dimension])
+        for key, value in stated.items():
+            file.attrs[key] = value
+    return path
+
+
+@pytest.mark.parametrize("order", [("y", "x"), ("x", "y")])
+@pytest.mark.parametrize("units", ["days", "hours", "nanoseconds"])
+def test_patches_are_read_by_their_layout(tmp_path, order, units):
+    """Axes become rows and columns whatever their order, a repeated time counts once, and fill is NaN."""
+    patch(tmp_path / "s1asc", order=order, units=units)
+    found = Sen12Landslides(tmp_path).read("italy_s1asc_12")
+    assert (found.region, found.orbit_pass, found.annotated, found.date_confidence) == ("italy", "ascending", True, 1.0)
+    assert [time.date().isoformat() for time in found.times] == sorted(set(DAYS))
+    assert found.s1_db.shape == (7, 2, 16, 16)
+    np.testing.assert_allclose(found.s1_db[0, 0, :, 3], np.arange(16) * 0.1 - 9, rtol=1e-5)
+    assert np.argwhere(np.isnan(found.s1_db)).tolist() == [[0, 1, 0, 0]]
+    assert np.argwhere(found.mask).min(axis=0).tolist() == [2, 5]
+    assert found.mask.sum() == 8
+    np.testing.assert_array_equal(found.dem_m[:, 0], np.arange(16) * 10)
+    assert found.grid == Grid(CRS.from_epsg(32632), Affine(10.0, 0.0, 755200.0, 0.0, -10.0, 4881920.0), 16, 16)
+    assert found.event_dates == (date(2023, 5, 16),)
+
+
+def test_sides_of_an_event_are_the_closest_and_never_its_own_day(tmp_path):
+    """Up to three before and three after; several events of a patch lie all between the two sides."""
+    patch(tmp_path, "nepal_s1dsc_1", event_date="2023-05-25,2023-05-13,None")
+    found = Sen12Landslides(tmp_path).read("nepal_s1dsc_1")
+    assert found.event_dates == (date(2023, 5, 13), date(2023, 5, 25))
+    pre, post = found.around_events()
+    assert pre.shape == post.shape == (3, 2, 16, 16)
+    np.testing.assert_array_equal(pre[:2], found.s1_db[:2])
+    assert np.isnan(pre[2]).all()
+    np.testing.assert_array_equal(post, found.s1_db[4:7])
+    pre, post = found.around(date(2023, 6, 10), date(2023, 6, 10))
+    np.testing.assert_array_equal(pre, found.s1_db[2:5])
+    assert np.isnan(post[2]).all()
+
+
+@pytest.mark.parametrize("event", ["None", "", "2020-01-01", "2024-01-01"])
+def test_events_out_of_sight_have_no_sides(tmp_path, event):
+    """Without a day, or with a day outside the series, there is no pair, and none is made up."""
+    patch(tmp_path, event_date=event, date_confidence="")
+    found = Sen12Landslides(tmp_path).read("italy_s1asc_12")
+    assert found.around_events() is None
+    assert found.date_confidence is None
+
+
+def test_patches_are_listed_by_sensor_and_region(tmp_path):
+    """Names and regions come from file names; optical patches are no Sentinel-1."""
+    for name in ("italy_s1asc_2", "italy_s1dsc_2", "new_zealand_s1asc_7", "italy_s2_2"):
+        patch(tmp_path / name.split("_")[-2], name, leave_out=("DEM",))
+    data = Sen12Landslides(tmp_path)
+    assert data.names() == ("italy_s1asc_2", "italy_s1dsc_2", "new_zealand_s1asc_7")
+    assert data.names("s1dsc") == ("italy_s1dsc_2",)
+    assert data.regions() == ("italy", "new_zealand")
+    assert np.isnan(next(data.patches("s1dsc")).dem_m).all()
+    with pytest.raises(UsageError, match="s1asc, s1dsc"):
+        data.names("s2")
+    with pytest.raises(UsageError, match="one of 3"):
+        data.read("italy_s1asc_3")
+
+
+def test_patches_that_are_none_are_refused(tmp_path):
+    """An empty folder, another format, missing variables, unknown times and days, and linear power raise."""
+    with pytest.raises(UsageError, match="unpack"):
+        Sen12Landslides(tmp_path)
+    path = patch(tmp_path, leave_out=("VH", "MASK"))
+    with pytest.raises(WrongBandsError, match="VH, MASK"):
+        Sen12Landslides(tmp_path).read(path.stem)
+    patch(tmp_path, units="fortnights")
+    with pytest.raises(WrongDatesError, match="no unit"):
+        Sen12Landslides(tmp_path).read(path.stem)
+    patch(tmp_path, event_date="16 May")
+    with pytest.raises(WrongDatesError, match="16 May"):
+        Sen12Landslides(tmp_path).read(path.stem)
+    h5py = pytest.importorskip("h5py", reason="needs the extra train")
+    patch(tmp_path)
+    with h5py.File(path, "r+") as file:
+        file["VV"][...] = 0.1
+    with pytest.raises(WrongUnitsError, match="VV"):
+        Sen12Landslides(tmp_path).read(path.stem)
+    path.write_bytes(b"CDF\x01" + bytes(64))
+    with pytest.raises(NotARasterError, match="NetCDF-4"):
+        Sen12Landslides(tmp_path).read(path.stem)
