@@ -8,22 +8,31 @@ from tocsin.simulate.demo import FloodDemo, write_flood_scene
 from tocsin.simulate.demo_volcano import InterferogramDemo, write_interferogram
 from tocsin.simulate.fields import NumpyRandom, RandomSource
 from tocsin.simulate.flood import FloodSettings, SimulatedFlood, flood_scene
+from tocsin.simulate.injection import InjectedLandslides, inject_landslides
 from tocsin.simulate.interferogram import SimulatedInterferogram, interferogram
 from tocsin.simulate.interferogram_settings import InterferogramSettings
+from tocsin.simulate.landslide import SimulatedLandslides, landslide_pair
+from tocsin.simulate.landslide_settings import LandslideSettings, ScarSettings
 from tocsin.simulate.sources import SOURCES
 
 __all__ = [
     "SOURCES",
     "FloodDemo",
     "FloodSettings",
+    "InjectedLandslides",
     "InterferogramDemo",
     "InterferogramSettings",
+    "LandslideSettings",
     "NumpyRandom",
     "RandomSource",
+    "ScarSettings",
     "SimulatedFlood",
     "SimulatedInterferogram",
+    "SimulatedLandslides",
     "flood_scene",
+    "inject_landslides",
     "interferogram",
+    "landslide_pair",
     "write_flood_scene",
     "write_interferogram",
 ]

@@ -182,10 +182,11 @@ def parcels(random: RandomSource, shape: tuple[int, int], size_px: float) -> tup
         [rows, cols] int64 parcel numbers in [0, count).
     """
     xp = random.xp
-    rows = xp.reshape(xp.astype(xp.arange(shape[0]), xp.float32), (shape[0], 1))
-    cols = xp.reshape(xp.astype(xp.arange(shape[1]), xp.float32), (1, shape[1]))
     angle = random.number(0, np.pi)
     bend = power_law_field(random, shape, 4.0) * size_px * 0.15
+    device = array_api_compat.device(bend)
+    rows = xp.reshape(xp.arange(shape[0], dtype=xp.float32, device=device), (shape[0], 1))
+    cols = xp.reshape(xp.arange(shape[1], dtype=xp.float32, device=device), (1, shape[1]))
     along = (rows * float(np.cos(angle)) + cols * float(np.sin(angle)) + bend) / size_px
     across = (cols * float(np.cos(angle)) - rows * float(np.sin(angle)) + bend) / (size_px * random.number(1, 3))
     strip = xp.astype(xp.floor(along), xp.int64)
@@ -217,7 +218,7 @@ def smooth(field: Array, weight: float, xp: Namespace) -> Array:
     """
     for axis in (0, 1):
         length = field.shape[axis]
-        index = xp.arange(length)
+        index = xp.arange(length, device=array_api_compat.device(field))
         before = xp.take(field, xp.clip(index - 1, 0, length - 1), axis=axis)
         after = xp.take(field, xp.clip(index + 1, 0, length - 1), axis=axis)
         field = (1 - 2 * weight) * field + weight * (before + after)
