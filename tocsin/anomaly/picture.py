@@ -129,11 +129,10 @@ def _panel(picture: Image.Image, facts: PictureFacts, reach: tuple[float, float]
     draw.rectangle((PANEL_X, TOP + 160, PANEL_X + 300, TOP + 182), outline=INK)
     at = PANEL_X + 300 * (summary.threshold - reach[0]) / (reach[1] - reach[0])
     draw.line((at, TOP + 154, at, TOP + 188), fill=INK, width=3)
-    for x, text, anchor in (
-        (PANEL_X, f"{reach[0]:.0f}", "la"),
-        (at, "threshold", "ma"),
-        (PANEL_X + 300, f"{reach[1]:.0f}", "ra"),
-    ):
+    # Above the bar, so that it meets neither end's number; kept inside the panel.
+    named = min(max(at, PANEL_X + 30), PANEL_X + 270)
+    draw.text((named, TOP + 150), "threshold", fill=FAINT, font=font_of(14), anchor="mb")
+    for x, text, anchor in ((PANEL_X, f"{reach[0]:.0f}", "la"), (PANEL_X + 300, f"{reach[1]:.0f}", "ra")):
         draw.text((x, TOP + 192), text, fill=FAINT, font=font_of(14), anchor=anchor)
     draw.text((PANEL_X, TOP + 228), "Distance of each place from what it", fill=FAINT, font=font_of(15))
     draw.text((PANEL_X, TOP + 248), "looked like in the epochs fitted", fill=FAINT, font=font_of(15))
