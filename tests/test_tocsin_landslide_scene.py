@@ -217,6 +217,16 @@ def test_other_orbits_are_spoken_of(stack, acquire, when, tags, differs):
     assert scene.orbit_pass == "ascending"
 
 
+def test_one_look_that_comes_twice_is_spoken_of(stack, acquire):
+    """Two files of one time on one grid are one look; on both sides of the event they are wrong dates."""
+    post = [acquire("post.tif", POST[0]), acquire("again.tif", POST[0])]
+    scene = opened(stack, pre=acquire("pre.tif", PRE[0]), post=post)
+    assert codes(scene) == ["acquired_twice"]
+    assert "again.tif" in scene.warnings[0].message
+    with pytest.raises(WrongDatesError):
+        opened(stack, pre=post[1], post=post[0])
+
+
 def test_nothing_is_said_of_orbits_that_nobody_knows():
     """Without times, tracks and directions of flight nothing tells two acquisitions apart, midnight included."""
     unknown = Look(None, None, None)

@@ -205,6 +205,17 @@ def test_longitude_and_latitude_are_found_by_name(tmp_path, header):
     assert (found.inside, found.count.sum()) == (2, 2)
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_files_without_landslides_are_inventories_too(tmp_path, delimiter):
+    """A header without rows is a place where nobody found any; semicolons and tabs part columns as well."""
+    path = tmp_path / "none.csv"
+    path.write_text(delimiter.join(("lon", "lat")) + "\n")
+    found = count_per_cell(read_inventory(path), cell_grid(GRID))
+    assert (found.count.sum(), found.inside, found.outside) == (0, 0, 0)
+    path.write_text(f"lon{delimiter}lat\n-3{delimiter}39.7\n")
+    assert read_inventory(path).x.tolist() == [-3]
+
+
 def test_rows_are_chosen_by_a_column(tmp_path):
     """Of places with and without landslides only those asked for count, in named columns."""
     path = table(tmp_path / "points.csv", [(1, 2, 1), (3, 4, 0), (5, 6, 1)], "east,north,slide")
@@ -223,6 +234,8 @@ def test_vector_files_of_points(tmp_path):
     assert (inventory.x.tolist(), inventory.invalid, inventory.crs.to_epsg()) == ([-3, -2.9], 1, 4326)
     chosen = read_inventory(geojson, InventoryOptions(where=("slide", "0")))
     assert chosen.x.tolist() == [-3, -2.9]
+    with pytest.raises(UsageError, match="column kind"):
+        read_inventory(geojson, InventoryOptions(where=("kind", "0")))
     several = features(tmp_path / "several.geojson", [[[5e5, 4.4e6], [5e5 + 5, 4.4e6]]], "EPSG:32630", "MultiPoint")
     assert len(read_inventory(several).x) == 2
     package = geopackage(tmp_path / "heads.gpkg", several)
@@ -395,6 +408,11 @@ def test_patches_that_are_none_are_refused(tmp_path):
     with h5py.File(path, "r+") as file:
         file["VV"][...] = 0.1
     with pytest.raises(WrongUnitsError, match="VV"):
+        Sen12Landslides(tmp_path).read(path.stem)
+    patch(tmp_path)
+    with h5py.File(path, "r+") as file:
+        file["y"][...] = file["y"][()][::-1]
+    with pytest.raises(GridMismatchError, match="falling"):
         Sen12Landslides(tmp_path).read(path.stem)
     path.write_bytes(b"CDF\x01" + bytes(64))
     with pytest.raises(NotARasterError, match="NetCDF-4"):

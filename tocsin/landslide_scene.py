@@ -233,6 +233,11 @@ def _looks(pre: list[Backscatter], post: list[Backscatter]) -> dict[str, str]:
             f"pass or track differs from that of {every[0].href} in {', '.join(other)}: slopes look different without "
             "any landslide; pass acquisitions of one track"
         )
+    for side in (post, pre):
+        taken = [(each.acquired.start, each.grid) if each.acquired else None for each in side]
+        twice = [each.href for index, each in enumerate(side) if taken[index] and taken[index] in taken[:index]]
+        if twice:
+            said["acquired_twice"] = f"{', '.join(twice)}: the same time as another on its side, and no second look"
     moved = [each.href for each in every if each.grid != every[0].grid]
     if moved:
         said["grid_differs"] = f"resampled onto the grid of {every[0].href} in linear power: {', '.join(moved)}"

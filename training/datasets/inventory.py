@@ -27,6 +27,7 @@ LATITUDES: Final = ("latitude", "lat")
 SAME_POINT_M: Final = 0.1
 """Points closer than this, along both axes, are one landslide that is listed twice."""
 DEGREE_M: Final = 111_320.0
+DELIMITERS: Final = (",", ";", "\t")
 POINT_TYPES: Final = (0, 4)
 """Shapely's numbers of points and of several points in one feature."""
 
@@ -103,7 +104,8 @@ def read_inventory(path: str | Path, options: InventoryOptions | None = None) ->
     Parameters
     ----------
     path
-        CSV with a header, or a vector file of points: GeoJSON, GeoPackage, Shapefile or FlatGeobuf, first layer.
+        CSV with a header (comma, semicolon or tab between columns), or the first layer of a vector file of points:
+        GeoJSON, GeoPackage, Shapefile or FlatGeobuf.
     options
         What the file does not say.
 
@@ -166,12 +168,14 @@ Points = tuple[NDArray[np.float64], NDArray[np.float64], CRS, int]
 def _csv_points(path: Path, options: InventoryOptions) -> Points:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            header = file.readline()
+            file.seek(0)
+            reader = csv.DictReader(file, delimiter=max(DELIMITERS, key=header.count))
+            rows, names = list(reader), list(reader.fieldnames or [])
     except (UnicodeDecodeError, csv.Error) as error:
         raise NotARasterError(
             f"{path}, which is no text ({error})", "CSV, GeoJSON or GeoPackage", "convert it with ogr2ogr"
         ) from error
-    names = [name for name in (rows[0] if rows else {}) if name]
     x_name, y_name, is_lonlat = _columns(path, names, options)
     if options.where is not None:
         _need(path, names, (options.where[0],))

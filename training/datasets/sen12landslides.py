@@ -23,7 +23,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from tocsin.errors import NotARasterError, UsageError, WrongBandsError, WrongDatesError
+from tocsin.errors import GridMismatchError, NotARasterError, UsageError, WrongBandsError, WrongDatesError
 from tocsin.grid import Grid
 from tocsin.hazards.landslide import ACQUISITIONS, BANDS
 from tocsin.raster.units import check_values, to_db
@@ -160,8 +160,8 @@ class Sen12Landslides:
             When there is no such patch.
         NotARasterError
             When the file is no NetCDF-4.
-        WrongBandsError, WrongDatesError, WrongUnitsError
-            When a variable or the days are missing or cannot be read, or backscatter is not in dB.
+        WrongBandsError, WrongDatesError, WrongUnitsError, GridMismatchError
+            When a variable or the days are missing or cannot be read, backscatter is not in dB, or north is not up.
         """
         import h5py
 
@@ -231,6 +231,10 @@ def _dimension(variable: Any, axis: int) -> str:  # noqa: ANN401 - h5py has no t
 
 def _grid(stored: Any, shape: tuple[int, int]) -> Grid:  # noqa: ANN401 - h5py has no types
     x, y = (np.asarray(stored[axis][()], dtype=np.float64) for axis in ("x", "y"))
+    if not (x[1] > x[0] and y[1] < y[0]):
+        raise GridMismatchError(
+            f"{stored.filename} with x from {x[0]} and y from {y[0]}", "x growing and y falling", "download it again"
+        )
     # float() keeps numpy's scalars out of the transform, whose tests and repr expect plain numbers.
     at = Affine(float(x[1] - x[0]), 0.0, float(x[0]), 0.0, float(y[1] - y[0]), float(y[0]))
     return Grid(CRS.from_user_input(_text(stored, "crs")), at, *shape)
