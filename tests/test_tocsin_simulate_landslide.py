@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from scipy import integrate, stats
+from scipy import integrate, special, stats
 
 from tocsin.errors import GridMismatchError, UsageError
 from tocsin.simulate import LandslideSettings, NumpyRandom, ScarSettings, inject_landslides, landslide_pair
@@ -408,6 +408,28 @@ def test_settings_that_cannot_be_are_refused(options):
     """Ranges that run backwards, four acquisitions and unknown options raise."""
     with pytest.raises(ValidationError):
         LandslideSettings(**options)
+
+
+def test_relief_has_the_mean_slope_asked_for():
+    """The simulated relief is as steep in the mean as was asked."""
+    settings = SLIDING.model_copy(update={"mean_slope_deg": (18.0, 18.0)})
+    dem = landslide_pair(NumpyRandom(6), SHAPE, settings).dem
+    rise = np.hypot(*np.gradient(dem.astype(float), 10.0))
+    assert math.degrees(math.atan(rise.mean())) == pytest.approx(18, abs=0.1)
+
+
+def test_speckle_of_scenes_has_the_looks_they_report():
+    """The change between two acquisitions of one side spreads as the ratio of two gamma draws of so many looks."""
+    settings = STILL.model_copy(update={"coarse_share": 0.0, "acquisitions": (2, 2), "filtered_share": 0.5})
+    looks = []
+    for seed in range(12):
+        scene = landslide_pair(NumpyRandom(seed), SHAPE, settings)
+        lit = ~scene.look.shadow
+        spread = np.log(linear(scene.pre_db[1] - scene.pre_db[0]))[:, lit].var()
+        # The variance of the logarithm of a gamma draw is the trigamma function of its looks.
+        assert spread == pytest.approx(2 * special.polygamma(1, scene.looks), rel=0.05)
+        looks.append(scene.looks)
+    assert max(looks) > settings.looks[1]
 
 
 @pytest.fixture

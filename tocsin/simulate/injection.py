@@ -56,7 +56,8 @@ def inject_landslides(
 
     The acquisitions before the event say how much canopy there is to lose; those after it are multiplied, in linear
     power, by what sliding does, so that their own speckle stays. Every pixel that no scar touches keeps its bits, and
-    NaN stays NaN.
+    NaN stays NaN. Inject at the acquisitions' own pixel spacing and resample afterwards: scars laid into a resampled
+    product would have sharper edges than anything in it.
 
     Parameters
     ----------

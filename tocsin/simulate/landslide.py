@@ -115,6 +115,9 @@ def landslide_pair(
     pre, post, code = _means(random, ground, slopes, (look, scars), settings)
     coarse = random.number(0, 1) < settings.coarse_share
     looks = random.number(*(settings.coarse_looks if coarse else settings.looks))
+    if random.number(0, 1) < settings.filtered_share:
+        # An ideal filter, such as total variation comes near: edges stay, speckle is as that of more looks.
+        looks = looks * random.number(*settings.filtered_gain)
     xp = random.xp
     recorded = observed(random, xp.concat([pre, post], axis=0), looks, coarse=coarse)
     recorded = _with_gaps(random, recorded, look, pre.shape[0], settings)
@@ -166,7 +169,7 @@ def _means(
     moved = wetting(random, ground, (before, after), settings)
     before_db, after_db, code = look_alikes(random, ground, slopes, settings)
     # What flattening leaves of the terrain: little, or all of it where the product is not flattened.
-    kept = random.number(-0.15, 0.15) if random.number(0, 1) < settings.flattened_share else 1.0
+    kept = random.number(-0.15, 0.35) if random.number(0, 1) < settings.flattened_share else 1.0
     stable_db = ground.stable_db + kept * xp.clip(look.area_db, -6.0, 10.0)
     change_db = scar_change(random, ground.cover, scars.owner, scars.heads.shape[0], settings.contrast)
     noise = power(table((random.number(*_NOISE_DB), random.number(*_NOISE_DB)), stable_db, xp), xp)[:, None, None]

@@ -9,6 +9,7 @@ _RANGES = (
     "large_m2",
     "looks",
     "coarse_looks",
+    "filtered_gain",
 )
 
 
@@ -20,14 +21,14 @@ class ScarSettings(BaseModel):
     pixel_m: float = Field(10.0, gt=0, le=100, description="Pixel spacing, m.")
     landslide_share: float = Field(0.5, ge=0, le=1, description="Share of scenes with landslides.")
     density_per_km2: tuple[float, float] = Field(
-        (0.6, 120.0), description="Landslides per km2 where there are any, drawn evenly in its logarithm."
+        (1.5, 120.0), description="Landslides per km2 where there are any, drawn evenly in its logarithm."
     )
     size_factor: tuple[float, float] = Field(
-        (0.3, 2.0), description="Factor on every area of the law, as inventories differ in what they resolve."
+        (0.4, 2.5), description="Factor on every area of the law, as inventories differ in what they resolve."
     )
     largest_m2: float = Field(3e5, gt=100, le=1e7, description="Where the law of areas is cut off, m2.")
     large_share: float = Field(
-        0.1, ge=0, le=1, description="Share of scenes with landslides whose first one is drawn from large_m2 instead."
+        0.15, ge=0, le=1, description="Share of scenes with landslides whose first one is drawn from large_m2 instead."
     )
     large_m2: tuple[float, float] = Field((2e4, 3e5), description="Area of such a large landslide, m2.")
     elongation: tuple[float, float] = Field((1.5, 6.0), description="Length over width of a scar.")
@@ -59,13 +60,15 @@ class LandslideSettings(ScarSettings):
     coarse_share: float = Field(
         0.4, ge=0, le=1, description="Share of scenes observed at three times the pixel spacing and resampled (OPERA)."
     )
-    coarse_looks: tuple[float, float] = Field((9.0, 25.0), description="Equivalent number of looks of these.")
+    coarse_looks: tuple[float, float] = Field((7.0, 22.0), description="Equivalent number of looks of these.")
+    filtered_share: float = Field(0.12, ge=0, le=1, description="Share of scenes that were despeckled.")
+    filtered_gain: tuple[float, float] = Field((3.0, 10.0), description="Factor on the looks of these.")
     flattened_share: float = Field(0.85, ge=0, le=1, description="Share of terrain-flattened scenes (gamma0).")
     wet_db: float = Field(1.5, ge=0, le=4, description="Largest rise over bare ground when soil is wet, dB.")
     drift_db: float = Field(
         0.5, ge=0, le=3, description="Deviation of what changes between two acquisitions over each cover, dB."
     )
-    lookalike_share: float = Field(0.35, ge=0, le=1, description="Share of scenes with each kind of look-alike.")
+    lookalike_share: float = Field(0.25, ge=0, le=1, description="Share of scenes with each kind of look-alike.")
     masked_share: float = Field(0.4, ge=0, le=1, description="Share of scenes with layover and shadow as no data.")
     swath_edge_share: float = Field(0.08, ge=0, le=1, description="Share of scenes that a swath edge cuts on a side.")
 

@@ -74,7 +74,7 @@ def draw_ground(random: RandomSource, slopes: Slopes) -> Ground:
     tilled = power_law_field(random, shape, random.number(2.2, 3.0), longest_px=random.number(20, 100))
     parcel, count = parcels(random, shape, random.number(8, 30))
     # Thresholds of the vegetation field, thickest first; a scene is mostly forest, or mostly open.
-    thick = random.number(-1.6, 1.6)
+    thick = random.number(-1.8, 0.8)
     cover = xp.astype(wild < thick, xp.int64) + xp.astype(wild < thick - random.number(0.2, 1.2), xp.int64)
     bare = wild < thick - random.number(1.2, 3.0)
     cover = xp.where(bare, xp.full_like(cover, 4), cover)
@@ -88,6 +88,9 @@ def draw_ground(random: RandomSource, slopes: Slopes) -> Ground:
     levels = levels + 0.4 * spread * random.normal((2, len(COVERS)))
     texture = power_law_field(random, shape, 1.6, longest_px=30) * random.number(0.3, 1.4)
     fields = take(random.normal((count,)), parcel, xp) * random.number(0.3, 2.0)
+    points = xp.astype(random.uniform(shape) > random.number(0.97, 1.0), xp.float32) * random.number(0, 10)
+    points = xp.where(cover == 5, points, 0.4 * points)
+    texture = texture + random.normal(shape) * random.number(0.1, 1.0) + points
     tilled_ground = (cover == _PARCELLED[0]) | (cover == _PARCELLED[1])
     texture = texture + xp.where(tilled_ground, fields, xp.zeros_like(fields))
     return Ground(cover, per_cover(levels, cover, xp) + texture, parcel, count)
@@ -110,7 +113,7 @@ def scar_change(random: RandomSource, cover: Array, owner: Array, count: int, co
         Factor on the mean change.
     """
     xp = random.xp
-    means = table(_SCARRED_DB, owner, xp) * (contrast * random.number(0.6, 1.4))
+    means = table(_SCARRED_DB, owner, xp) * (contrast * random.number(0.7, 1.5))
     means = means + _SCARRED_SPREAD_DB * random.number(-1, 1)
     if xp.isdtype(cover.dtype, "integral"):
         change = per_cover(means, cover, xp)
@@ -151,7 +154,10 @@ def wetting(random: RandomSource, ground: Ground, acquisitions: tuple[int, int],
     rise = table(tuple(wet), soil, xp)[:, None, None] * table((1.0, 0.7), soil, xp)[:, None] * soil
     drift = random.normal((before + after, 1, len(COVERS))) * settings.drift_db
     drift = drift + random.normal((before + after, 2, len(COVERS))) * (0.3 * settings.drift_db)
-    return per_cover(rise + drift, ground.cover, xp)
+    # Moisture is patchy within a cover too.
+    patches = power_law_field(random, ground.cover.shape, 2.5, longest_px=random.number(20, 100))
+    patchy = random.normal((before + after, 1, 1, 1)) * (0.8 * settings.drift_db)
+    return per_cover(rise + drift, ground.cover, xp) + patchy * patches
 
 
 def look_alikes(
