@@ -105,11 +105,11 @@ class Fixed(torch.nn.Module):
 
         channels = (1,)
 
-    def judge(self, features, rows):
+    def judge(self, encoded, features):
         """Return the logits."""
         batch = features[0].shape[0]
         source = torch.arange(6.0).expand(batch, 6)
-        mask = torch.full((batch, 1, rows, rows), 3.0)
+        mask = torch.full((batch, 1, *encoded.shape[-2:]), 3.0)
         return VolcanoLogits(torch.full((batch,), 2.0), source, mask, torch.zeros(batch, 3))
 
 
@@ -372,7 +372,8 @@ def test_weights_of_another_network_are_refused(facts) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_encoder_becomes_a_graph(family, checkpoint_facts, tmp_path) -> None:
     """Each family exports with a free batch, keeps its feature maps, and passes parity at the shipped size."""
-    config = VolcanoConfig(encoder=FAMILIES[family])
+    # A transformer's constants would be written once a turn.
+    config = VolcanoConfig(encoder=FAMILIES[family], turns=1)
     facts = facts_of(config, checkpoint_facts)
     checkpoints.save(tmp_path / "v.safetensors", network_of(config).state_dict(), facts)
     prepared = model.prepare(tmp_path / "v.safetensors")

@@ -141,8 +141,8 @@ def test_areas_are_those_of_the_simulated_truth(tmp_path, simulated, answered, c
     assert ((codes == NOT_OBSERVABLE) == low).all()
     area = np.broadcast_to(grid.pixel_area_km2(0, grid.height), codes.shape)
     summary = outcome.summary
-    assert summary.observed_km2 == pytest.approx(area[~np.isnan(answered)].sum(), rel=1e-6)
-    assert summary.deforming_km2 == pytest.approx(area[codes == DEFORMING].sum(), rel=1e-6)
+    assert summary.observed_km2 == pytest.approx(area[~np.isnan(answered)].sum(), rel=1e-5)
+    assert summary.deforming_km2 == pytest.approx(area[codes == DEFORMING].sum(), rel=1e-5)
     assert summary.deforming_km2 == pytest.approx(area[answered > 0.5].sum(), rel=0.03)
     assert summary.deforming_km2 > 10
     found = features(outcome)

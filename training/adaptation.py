@@ -91,7 +91,7 @@ def adapted(
     network
         As the simulator taught it.
     real
-        Features of unlabelled pictures with their pseudo-labels; both must occur.
+        Features of unlabelled pictures with their pseudo-labels.
     simulated
         Features of simulated chips with their known labels, mixed in so that nothing is unlearnt (ours).
     settings
@@ -126,11 +126,12 @@ def adapted(
 
 
 def _balanced(pool_of: Labelled, count: int, draws: torch.Generator) -> Labelled:
-    """Draw features, half of either label."""
-    rows = []
-    for label in (0, 1):
-        members = torch.nonzero(pool_of.labels == label)[:, 0]
-        wanted = count // 2 if label else count - count // 2
-        rows.append(members[torch.randint(len(members), (wanted,), generator=draws)])
-    chosen = torch.cat(rows)
+    """Draw features, half of either label; of one label alone when there is no other."""
+    groups = [torch.nonzero(pool_of.labels == label)[:, 0] for label in (0, 1)]
+    groups = [members for members in groups if len(members)]
+    shares = [count // len(groups) + (number < count % len(groups)) for number in range(len(groups))]
+    drawn = [
+        torch.randint(len(members), (share,), generator=draws) for members, share in zip(groups, shares, strict=True)
+    ]
+    chosen = torch.cat([members[rows] for members, rows in zip(groups, drawn, strict=True)])
     return Labelled(pool_of.features[chosen], pool_of.labels[chosen])

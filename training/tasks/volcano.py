@@ -68,8 +68,9 @@ class VolcanoTask(LightningModule):
         mean: Any = get_ema_multi_avg_fn(recipe.average_decay)  # type: ignore[no-untyped-call]
         self.average = AveragedModel(self.network, multi_avg_fn=mean, use_buffers=True)
 
-    def on_train_batch_end(self, *_: object) -> None:
-        """Follow the weights."""
+    def optimizer_step(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - as Lightning declares it
+        """Follow the weights with every step: before a checkpoint is written, so that a resumed run goes on alike."""
+        super().optimizer_step(*arguments, **named)
         self.average.update_parameters(self.network)
 
     def forward(self, phase: Tensor) -> VolcanoLogits:
