@@ -10,10 +10,14 @@ from typing import Any, Protocol
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from training.recipe_parts import Stage
+
+WARM_UP_SHARE = 0.1
+"""Share of a stage in which the learning rate rises."""
 
 LOG_EVERY = 100
 RESUME_EVERY = 100
@@ -149,6 +153,17 @@ def run_stage(
         trainer.fit(task, loader, watch.loader if watch else None, ckpt_path=path, weights_only=True)
     if best is not None and best.best_model_path:
         task.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
+
+
+def one_cycle(network: nn.Module, stage: Stage) -> OptimizerLRScheduler:
+    """Return AdamW over a network, and a learning rate that rises and falls once over a stage."""
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=stage.learning_rate, weight_decay=stage.weight_decay, foreach=True
+    )
+    schedule: Any = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, stage.learning_rate, total_steps=stage.steps + 1, pct_start=WARM_UP_SHARE
+    )
+    return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def weights_of(network: nn.Module) -> Weights:

@@ -66,11 +66,6 @@ class RealPictures:
     groups: tuple[int, ...]
     unlabelled: NDArray[np.float32]
 
-    @property
-    def phase(self) -> NDArray[np.float32]:
-        """Phase of all pictures, [N, 224, 224], rad."""
-        return np.stack([picture.phase for picture in self.pictures])
-
     def few(self, count: int) -> "RealPictures":
         """Return every n-th picture, so that about `count` are left: for a quick look."""
         step = max(1, len(self.pictures) // count)

@@ -1,7 +1,5 @@
 """Learning to see water."""
 
-from typing import Any
-
 import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -13,9 +11,7 @@ from training.objectives.segmentation import cross_entropy_and_dice
 from training.preprocess import encode
 from training.recipe import Recipe
 from training.recipe_parts import Stage
-
-WARM_UP_SHARE = 0.1
-"""Share of a stage in which the learning rate rises."""
+from training.stages import one_cycle
 
 
 class FloodTask(LightningModule):
@@ -76,10 +72,4 @@ class FloodTask(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW with one cycle over the stage."""
-        optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=self._stage.learning_rate, weight_decay=self._stage.weight_decay, foreach=True
-        )
-        schedule: Any = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, self._stage.learning_rate, total_steps=self._stage.steps + 1, pct_start=WARM_UP_SHARE
-        )
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return one_cycle(self.network, self._stage)

@@ -16,7 +16,7 @@ from training.networks.volcano import VolcanoLogits, VolcanoNetwork
 from training.objectives.prototypes import distance_cross_entropy, pull
 from training.phase_augmentation import augment_phase
 from training.preprocess import encode_phase
-from training.tasks.flood import WARM_UP_SHARE
+from training.stages import one_cycle
 from training.volcano_recipe import VolcanoRecipe
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -101,11 +101,4 @@ class VolcanoTask(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW with one cycle over the stage."""
-        stage = self._recipe.stage
-        optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=stage.learning_rate, weight_decay=stage.weight_decay, foreach=True
-        )
-        schedule: Any = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, stage.learning_rate, total_steps=stage.steps + 1, pct_start=WARM_UP_SHARE
-        )
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return one_cycle(self.network, self._recipe.stage)
