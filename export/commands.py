@@ -80,6 +80,21 @@ def parity(
     emit(figures, as_json=as_json, text=parity_table(figures))
 
 
+@app.command("config")
+def config(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Model of the repository.")],
+    model_repository: Repository = None,
+    as_json: Json = False,
+) -> None:
+    """Write a model's config.pbtxt as this version writes it, and its hash into the manifest."""
+    from export.repository import rewrite_config
+    from tocsin.repository import find_repository
+
+    repository = find_repository(model_repository)
+    manifest = rewrite_config(repository, name)
+    emit(manifest, as_json=as_json, text=f"{repository / name / 'config.pbtxt'} written")
+
+
 def data_folder() -> Path | None:
     """Return the folder of the data sets that TOCSIN_DATA names, or None when it is not set.
 

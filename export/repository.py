@@ -16,18 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from export.triton_config import GRAPH_FILES, config_pbtxt
 from tocsin.errors import ProductExistsError, StorageFullError, UsageError
-from tocsin.manifest import Artifact, FileRecord, Manifest, ModelFacts, Parity, Precision, TensorSpec
-from tocsin.repository import MANIFEST
+from tocsin.manifest import Artifact, FileRecord, Manifest, ModelFacts, Parity, Precision
+from tocsin.repository import MANIFEST, verify_model
 
 VERSION_FOLDER: Final = "1"
 """Triton's version folder; the semantic version is in the manifest."""
 
-GRAPH_FILES: Final[dict[Precision, str]] = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 CONFIG: Final = "config.pbtxt"
-MAX_BATCH: Final = 8
-QUEUE_DELAY_US: Final = 2000
-"""How long a server may hold a request to fill a batch, microseconds: little beside the time of one chip on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,8 @@ def _write(repository: Path, facts: ModelFacts, graphs: Sequence[GraphFile]) -> 
     aside = repository / f".tocsin-{secrets.token_hex(4)}.part"
     try:
         (aside / VERSION_FOLDER).mkdir(parents=True)
-        config = config_pbtxt(facts).encode()
+        default = graphs[0]
+        config = config_pbtxt(facts, hashlib.sha256(default.content).hexdigest(), default.precision).encode()
         (aside / CONFIG).write_bytes(config)
         artifacts = []
         for graph in graphs:
@@ -101,34 +99,32 @@ def _write(repository: Path, facts: ModelFacts, graphs: Sequence[GraphFile]) -> 
     return manifest
 
 
+def rewrite_config(repository: Path, name: str) -> Manifest:
+    """Write a model's `config.pbtxt` as this version writes it, and its hash into the manifest, which is returned.
+
+    Raises
+    ------
+    ModelUnknownError, ModelInvalidError
+        When there is no such model, or its files are not those of its manifest.
+    """
+    manifest = verify_model(name, repository)
+    default, folder = manifest.artifacts[0], repository / name
+    config = config_pbtxt(manifest, default.sha256, default.precision).encode()
+    others = tuple(row for row in manifest.files if row.path != CONFIG)
+    manifest = manifest.model_copy(update={"files": (_record(CONFIG, config), *others)})
+    for path, content in ((folder / CONFIG, config), (folder / MANIFEST, manifest.to_json().encode())):
+        aside = path.with_name(f".{path.name}.part")
+        aside.write_bytes(content)
+        aside.replace(path)
+    return manifest
+
+
 def refuse_existing(repository: Path, name: str, *, overwrite: bool) -> None:
     """Raise ProductExistsError when `repository` holds a model `name` and `overwrite` is False."""
     if not overwrite and (repository / name).exists():
         raise ProductExistsError(
             f"model {name!r}, which exists in {repository}", "a name that is free", "pass --overwrite to replace it"
         )
-
-
-def config_pbtxt(facts: ModelFacts) -> str:
-    """Return Triton's model configuration: protocol buffer text of `inference.ModelConfig`."""
-    return (
-        f'name: "{facts.name}"\n'
-        'backend: "onnxruntime"\n'
-        f'default_model_filename: "{GRAPH_FILES["fp32"]}"\n'
-        f"max_batch_size: {MAX_BATCH}\n"
-        f"input [\n{_tensors(facts.inputs)}\n]\n"
-        f"output [\n{_tensors(facts.outputs)}\n]\n"
-        f"dynamic_batching {{\n  max_queue_delay_microseconds: {QUEUE_DELAY_US}\n}}\n"
-    )
-
-
-def _tensors(specs: Sequence[TensorSpec]) -> str:
-    blocks = (
-        f'  {{\n    name: "{spec.name}"\n    data_type: TYPE_FP32\n'
-        f"    dims: [ {', '.join(map(str, spec.shape))} ]\n  }}"
-        for spec in specs
-    )
-    return ",\n".join(blocks)
 
 
 def _record(path: str, content: bytes) -> FileRecord:

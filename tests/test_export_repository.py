@@ -6,9 +6,9 @@ import os
 import pytest
 
 from export import repository as repository_module
-from export.repository import GraphFile, config_pbtxt, write
+from export.repository import GraphFile, rewrite_config, write
 from tocsin.errors import ProductExistsError, StorageFullError, UsageError
-from tocsin.manifest import DYNAMIC, ModelFacts
+from tocsin.manifest import ModelFacts
 from tocsin.repository import MANIFEST, load_model, verify_model
 
 
@@ -21,14 +21,6 @@ def graph(passing_parity):
 def contents(folder):
     """Return every file under a folder by its relative path."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def parsed(facts):
-    """Return Triton's own reading of the configuration."""
-    model_config_pb2 = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="needs the extra triton")
-    from google.protobuf import text_format
-
-    return text_format.Parse(config_pbtxt(facts), model_config_pb2.ModelConfig())
 
 
 def test_writes_a_folder_that_loads(tmp_path, model_facts, graph) -> None:
@@ -57,29 +49,30 @@ def test_lists_every_file_with_its_hash(tmp_path, model_facts, graph, passing_pa
         assert (rows[path].bytes, rows[path].sha256) == (len(content), hashlib.sha256(content).hexdigest())
 
 
-def test_triton_understands_the_configuration(model_facts) -> None:
-    """Triton's own message type parses the text, and finds the tensors, their free axes and the batch in it."""
-    config = parsed(model_facts)
-
-    assert (config.name, config.backend, config.default_model_filename) == ("flood", "onnxruntime", "model.onnx")
-    assert config.max_batch_size >= 1
-    assert config.HasField("dynamic_batching")
-    for tensors, specs in ((config.input, model_facts.inputs), (config.output, model_facts.outputs)):
-        assert [tensor.name for tensor in tensors] == [spec.name for spec in specs]
-        assert [tuple(tensor.dims) for tensor in tensors] == [spec.shape for spec in specs]
-        assert all(
-            tensor.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number[tensor.data_type].name
-            == "TYPE_FP32"
-            for tensor in tensors
-        )
+def test_the_configuration_names_the_default_graph(tmp_path, model_facts, passing_parity) -> None:
+    """The first graph is the one that a server runs, said by file, precision and hash."""
+    graphs = [GraphFile("fp16", b"half", 20, passing_parity), GraphFile("fp32", b"whole", 20, passing_parity)]
+    write(tmp_path, model_facts, graphs)
+    config = (tmp_path / "flood" / "config.pbtxt").read_text()
+    assert 'default_model_filename: "model.fp16.onnx"' in config
+    assert 'key: "precision" value { string_value: "fp16" }' in config
+    assert hashlib.sha256(b"half").hexdigest() in config
 
 
-def test_triton_understands_several_tensors(model_facts) -> None:
-    """A model with two inputs of fixed and free axes gives a valid configuration, too."""
-    spec = model_facts.inputs[0].model_dump()
-    dem = spec | {"name": "dem", "bands": ("height",), "unit": "m", "shape": (1, 128, DYNAMIC), "normalisation": None}
-    facts = ModelFacts.model_validate(model_facts.model_dump() | {"inputs": (spec, dem)})
-    assert [tuple(tensor.dims) for tensor in parsed(facts).input] == [(2, -1, -1), (1, 128, -1)]
+def test_rewrites_a_configuration(tmp_path, model_facts, graph) -> None:
+    """An older configuration becomes the one that a new export writes, and the manifest says its hash."""
+    write(tmp_path, model_facts, [graph])
+    config, manifest = tmp_path / "flood" / "config.pbtxt", tmp_path / "flood" / MANIFEST
+    wanted, facts = config.read_bytes(), json.loads(manifest.read_text())
+    config.write_bytes(b"old")
+    facts["files"] = [{"path": "config.pbtxt", "sha256": hashlib.sha256(b"old").hexdigest(), "bytes": 3}]
+    manifest.write_text(json.dumps(facts))
+
+    told = rewrite_config(tmp_path, "flood")
+
+    assert config.read_bytes() == wanted
+    assert verify_model("flood", tmp_path) == told
+    assert set(contents(tmp_path / "flood")) == {"config.pbtxt", MANIFEST, "1/model.onnx"}
 
 
 def test_keeps_an_existing_model(tmp_path, model_facts, graph, passing_parity) -> None:

@@ -9,7 +9,7 @@ from export import model, volcano  # noqa: E402 - after the skips: they need tor
 from export.graph import to_onnx  # noqa: E402
 from export.graphs import VolcanoGraph  # noqa: E402
 from export.parity import ParityChips, TorchReference, measure  # noqa: E402
-from export.repository import config_pbtxt  # noqa: E402
+from export.triton_config import config_pbtxt  # noqa: E402
 from export.volcano_chips import BATCHES, CHIP_PX, volcano_chips  # noqa: E402
 from tocsin.errors import ModelInvalidError  # noqa: E402
 from tocsin.manifest import Architecture, Calibration, ModelFacts  # noqa: E402
@@ -199,7 +199,7 @@ def test_what_stands_for_missing_changes_no_other_pixel(module) -> None:
 def test_names_and_shapes_are_the_manifests(session, facts) -> None:
     """Inputs and outputs of the file, and Triton's configuration, are named and shaped as the manifest says."""
     told = volcano.facts(facts)
-    config = config_pbtxt(told)
+    config = config_pbtxt(told, "0" * 64)
     for given, specs in ((session.get_inputs(), told.inputs), (session.get_outputs(), told.outputs)):
         assert [each.name for each in given] == [spec.name for spec in specs]
         assert [tuple(each.shape) for each in given] == [("batch", *spec.shape) for spec in specs]
@@ -213,7 +213,7 @@ def test_triton_understands_the_configuration(facts) -> None:
     model_config_pb2 = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="needs the extra triton")
     from google.protobuf import text_format
 
-    config = text_format.Parse(config_pbtxt(volcano.facts(facts)), model_config_pb2.ModelConfig())
+    config = text_format.Parse(config_pbtxt(volcano.facts(facts), "0" * 64), model_config_pb2.ModelConfig())
     assert [tuple(tensor.dims) for tensor in config.output] == [(1,), (6,), (1, SIZE, SIZE), (3,)]
 
 
