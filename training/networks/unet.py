@@ -32,7 +32,47 @@ REFINED = 16
 """Channels at full resolution where the stages work at half of it."""
 
 
-class UNet(nn.Module):
+class UNetBody(nn.Module):
+    """The stages of a U-Net, without a head.
+
+    Parameters
+    ----------
+    channels_in
+        Channels of what comes in, validity channels included.
+    widths
+        Channels of each stage, finest first; every stage after the first halves the grid.
+    stage
+        Key of :data:`STAGES`.
+    stem_stride
+        What the first stage divides the grid by.
+    """
+
+    def __init__(self, channels_in: int, widths: Sequence[int], stage: str = "plain", stem_stride: int = 1) -> None:
+        super().__init__()
+        build_stage = STAGES[stage]
+        self.down = nn.ModuleList()
+        channels = channels_in
+        for index, width in enumerate(widths):
+            self.down.append(build_stage(channels, width, stem_stride if index == 0 else 2))
+            channels = width
+        self.up = nn.ModuleList()
+        for width in reversed(widths[:-1]):
+            self.up.append(nn.Sequential(convolution(channels + width, width), convolution(width, width)))
+            channels = width
+
+    def forward(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the features of the coarsest stage, and those that came back to the grid of the first one."""
+        skips = []
+        for stage in self.down:
+            x_BCHW = stage(x_BCHW)
+            skips.append(x_BCHW)
+        deepest_BCHW = skips.pop()
+        for stage in self.up:
+            x_BCHW = stage(torch.cat([_doubled(x_BCHW), skips.pop()], dim=1))
+        return deepest_BCHW, x_BCHW
+
+
+class UNet(UNetBody):
     """U-Net with one stage a width.
 
     Parameters
@@ -50,18 +90,9 @@ class UNet(nn.Module):
     """
 
     def __init__(self, channels_in: int, widths: Sequence[int], stage: str = "plain", stem_stride: int = 1) -> None:
-        super().__init__()
-        build_stage = STAGES[stage]
+        super().__init__(channels_in, widths, stage, stem_stride)
         self.stem_stride = stem_stride
-        self.down = nn.ModuleList()
-        channels = channels_in
-        for index, width in enumerate(widths):
-            self.down.append(build_stage(channels, width, stem_stride if index == 0 else 2))
-            channels = width
-        self.up = nn.ModuleList()
-        for width in reversed(widths[:-1]):
-            self.up.append(nn.Sequential(convolution(channels + width, width), convolution(width, width)))
-            channels = width
+        channels = widths[0]
         self.narrow: nn.Module = nn.Identity()
         self.refine: nn.Module = nn.Identity()
         if stem_stride > 1:
@@ -70,19 +101,12 @@ class UNet(nn.Module):
             channels = REFINED
         self.head = nn.Conv2d(channels, 1, 1)
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
+    def forward(self, x_BCHW: Tensor) -> Tensor:  # type: ignore[override]
         """Map encoded chips [B, C, H, W] to logits [B, 1, H, W]."""
-        encoded_BCHW = x_BCHW
-        skips = []
-        for stage in self.down:
-            x_BCHW = stage(x_BCHW)
-            skips.append(x_BCHW)
-        skips.pop()
-        for stage in self.up:
-            x_BCHW = stage(torch.cat([_doubled(x_BCHW), skips.pop()], dim=1))
+        _, finest_BCHW = super().forward(x_BCHW)
         if self.stem_stride > 1:
-            x_BCHW = self.refine(torch.cat([_doubled(self.narrow(x_BCHW)), encoded_BCHW], dim=1))
-        logits: Tensor = self.head(x_BCHW)
+            finest_BCHW = self.refine(torch.cat([_doubled(self.narrow(finest_BCHW)), x_BCHW], dim=1))
+        logits: Tensor = self.head(finest_BCHW)
         return logits
 
 
