@@ -1,4 +1,4 @@
-"""Real relief to simulate interferograms on: crops of SRTM3 tiles at any pixel spacing."""
+"""Real relief to simulate interferograms and landslides on: crops of SRTM3 tiles at any pixel spacing."""
 
 import math
 from pathlib import Path
@@ -25,6 +25,8 @@ class ReliefTiles:
     ----------
     folder
         Holds ``*.hgt`` of 1 x 1 degree.
+    names
+        Tiles to take, such as N42E012; all when empty.
 
     Raises
     ------
@@ -32,9 +34,9 @@ class ReliefTiles:
         When there is none.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, names: tuple[str, ...] = ()) -> None:
         self._tiles: list[tuple[NDArray[np.float32], float, float]] = []
-        for path in sorted(folder.glob("*.hgt")):
+        for path in sorted(path for path in folder.glob("*.hgt") if not names or path.stem in names):
             with open_raster(path) as raster:
                 height_m = raster.read(Window(0, 0, *raster.grid.shape))[0]
                 left, bottom, right, top = raster.grid.bounds
