@@ -132,7 +132,10 @@ def _name_axes(proto: onnx.ModelProto, facts: ModelFacts) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporter's remarks on libraries that are not needed (torchvision) and on torch's own deprecations."""
+    """Silence the exporter's remarks on libraries that are not needed (torchvision) and on torch's own deprecations.
+
+    And that inputs which share a free axis share its name: they are meant to.
+    """
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -140,6 +143,7 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.filterwarnings("ignore", "# The axis name: .* will not be used", UserWarning)
             yield
     finally:
         logger.setLevel(level)
