@@ -35,6 +35,9 @@ class GraphFile:
     content: bytes
     opset: int
     parity: Parity
+    layers: int | None = None
+    kept_fp32: tuple[str, ...] = ()
+    calibration_chips: tuple[str, ...] = ()
 
 
 def write(repository: Path, facts: ModelFacts, graphs: Sequence[GraphFile], *, overwrite: bool = False) -> Manifest:
@@ -83,17 +86,16 @@ def _write(repository: Path, facts: ModelFacts, graphs: Sequence[GraphFile]) -> 
         for graph in graphs:
             path = f"{VERSION_FOLDER}/{GRAPH_FILES[graph.precision]}"
             (aside / path).write_bytes(graph.content)
-            record = _record(path, graph.content)
-            artifacts.append(
-                Artifact(**record.model_dump(), precision=graph.precision, opset=graph.opset, parity=graph.parity)
-            )
+            record = file_record(path, graph.content)
+            said = {field: getattr(graph, field) for field in set(Artifact.model_fields) - set(FileRecord.model_fields)}
+            artifacts.append(Artifact(**record.model_dump(), **said))
         manifest = Manifest(
             **{name: getattr(facts, name) for name in ModelFacts.model_fields},
             artifacts=tuple(artifacts),
-            files=(_record(CONFIG, config),),
+            files=(file_record(CONFIG, config),),
         )
         (aside / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-        _put(aside, repository / facts.name)
+        put(aside, repository / facts.name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return manifest
@@ -111,7 +113,7 @@ def rewrite_config(repository: Path, name: str) -> Manifest:
     default, folder = manifest.artifacts[0], repository / name
     config = config_pbtxt(manifest, default.sha256, default.precision).encode()
     others = tuple(row for row in manifest.files if row.path != CONFIG)
-    manifest = manifest.model_copy(update={"files": (_record(CONFIG, config), *others)})
+    manifest = manifest.model_copy(update={"files": (file_record(CONFIG, config), *others)})
     for path, content in ((folder / CONFIG, config), (folder / MANIFEST, manifest.to_json().encode())):
         aside = path.with_name(f".{path.name}.part")
         aside.write_bytes(content)
@@ -127,12 +129,13 @@ def refuse_existing(repository: Path, name: str, *, overwrite: bool) -> None:
         )
 
 
-def _record(path: str, content: bytes) -> FileRecord:
+def file_record(path: str, content: bytes) -> FileRecord:
+    """Return the manifest's row of a file with that content."""
     return FileRecord(path=path, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
 
 
-def _put(aside: Path, target: Path) -> None:
-    """Rename `aside` to `target`; what was there goes away only once its successor is in place."""
+def put(aside: Path, target: Path) -> None:
+    """Rename folder `aside` to `target`; what was there goes away only once its successor is in place."""
     old = aside.with_name(f"{aside.name}-old")
     replaced = target.exists()
     if replaced:
