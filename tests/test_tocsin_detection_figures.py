@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tocsin.detection_figures import auroc, best_accuracy, calibration_error, count, shortcut
+from tocsin.detection_figures import auroc, average_precision, best_accuracy, calibration_error, count, shortcut
 
 TRUTH = np.array([True, True, False, False, False, False])
 
@@ -69,3 +69,13 @@ def test_a_shortcut_takes_its_better_sign():
     found = shortcut("number", values, TRUTH)
     assert (found.auroc, found.accuracy, found.balanced_accuracy, found.more_is_positive) == (1, 1, 1, False)
     assert shortcut("number", -values, TRUTH).more_is_positive
+
+
+def test_average_precision_is_the_mean_over_positives():
+    """Three positives caught by the first, third and fourth call: 1, 2/3 and 3/4; ties are caught together."""
+    truth = np.array([True, False, True, True, False])
+    ranked = np.array([0.9, 0.8, 0.7, 0.6, 0.5])
+    assert average_precision(ranked, truth) == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)
+    assert average_precision(ranked[::-1].copy(), truth[::-1].copy()) == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)
+    assert average_precision(np.zeros(5), truth) == pytest.approx(3 / 5)
+    assert average_precision(ranked, np.zeros(5, np.bool_)) is None

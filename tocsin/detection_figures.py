@@ -70,6 +70,22 @@ def auroc(scores: Scores, truth: Truth) -> float | None:
     return float((ranks[truth].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
+def average_precision(scores: Scores, truth: Truth) -> float | None:
+    """Return the mean precision over the positives, each at the threshold that just catches it; None without one.
+
+    It is the area under precision over recall as a step function. Equal scores are never parted: they share the
+    precision of the threshold that catches all of them.
+    """
+    positives = int(truth.sum())
+    if not positives:
+        return None
+    order = np.argsort(-scores, kind="stable")
+    ranked, right = scores[order], np.cumsum(truth[order])
+    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
+    caught = right[last]
+    return float(((caught / (last + 1)) * np.diff(caught, prepend=0)).sum() / positives)
+
+
 def calibration_error(probability: Scores, truth: Truth) -> float | None:
     """Return the expected calibration error over equal bins (Guo et al. 2017, equation 3); None without a score."""
     if not probability.size:
