@@ -16,7 +16,7 @@ def live_options(path: str, command: Any) -> Iterator[tuple[str, frozenset[tuple
     children = getattr(command, "commands", {})
     for name, child in children.items():
         yield from live_options(f"{path} {name}", child)
-    if not children:
+    if not children or command.invoke_without_command:
         options = [each for each in command.params if each.param_type_name == "option" and each.name != "help"]
         found = {(max(each.opts, key=len), each.envvar or "") for each in options}
         yield path, frozenset(found)

@@ -30,6 +30,7 @@ VARIABLES = {
     "TOCSIN_DATA": "folder of the public data sets, for training and tests",
     "TOCSIN_JSON": "as --json",
     "TOCSIN_STATE": "folder of jobs and caches of the service",
+    "TOCSIN_TRITON_CA": "authorities that a grpcs:// server is checked against, PEM; the system's by default",
     "TOCSIN_TOKENS": "clear tokens of the service, separated by commas",
     **{f"TOCSIN_{name.upper()}": f"as --{name.replace('_', '-')}" for name in sorted(COMMON)},
 }

@@ -30,12 +30,14 @@ class RuntimeOptions(BaseModel):
 
     runtime: str = Field(
         default="onnx",
-        pattern=r"^(onnx|tensorrt|tensorrt-rtx|(grpc|http)://[^\s/:]+:\d+)$",
-        description="onnx, tensorrt, tensorrt-rtx, grpc://HOST:PORT or http://HOST:PORT",
+        pattern=r"^(onnx|tensorrt|tensorrt-rtx|(grpcs?|http)://[^\s/:]+:\d+)$",
+        description="onnx, tensorrt, tensorrt-rtx, grpc://HOST:PORT (grpcs: with TLS) or http://HOST:PORT",
     )
     device: Device = Field(default="cpu", description="cpu or cuda; what is not there is refused")
     precision: Precision = Field(default="fp32", description="which of the model's graphs")
     threads: int | None = Field(default=None, ge=1, le=1024, description="CPU threads; None: one per core")
+    deadline_s: float = Field(default=120.0, gt=0, le=86_400, description="how long a server may be away, seconds")
+    shared_memory: bool = Field(default=True, description="with a server on this machine, where a probe proves it")
 
 
 class Runtime(Protocol):
@@ -98,6 +100,10 @@ def open_runtime(model: "Model", options: RuntimeOptions) -> Runtime:
         from tocsin.runtimes.onnx import OnnxRuntime
 
         return OnnxRuntime(model.path, options)
+    if "://" in options.runtime:
+        from tocsin.runtimes.triton import TritonRuntime
+
+        return TritonRuntime(model, options)
     raise RuntimeUnavailableError(
         f"runtime {options.runtime}", "runtime onnx (the others are not part of this version)", "pass --runtime onnx"
     )

@@ -43,6 +43,24 @@ class OnnxRuntime:
         self._session: onnxruntime.InferenceSession | None = _open_session(path, options)
         self._inputs = {item.name: (item.type, item.shape) for item in self._session.get_inputs()}
         self._outputs = [item.name for item in self._session.get_outputs()]
+        self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+
+    @property
+    def shapes(self) -> tuple[dict[str, tuple[int | None, ...]], dict[str, tuple[int | None, ...]]]:
+        """Axis sizes of inputs and of outputs by name, batch included; None where the caller chooses.
+
+        Raises
+        ------
+        RuntimeUnavailableError
+            The runtime was closed.
+        """
+        if self._session is None:
+            raise RuntimeUnavailableError("a closed runtime", "an open one", "open it again")
+        inputs, outputs = (
+            {each.name: tuple(size if isinstance(size, int) else None for size in each.shape) for each in tensors}
+            for tensors in (self._session.get_inputs(), self._session.get_outputs())
+        )
+        return inputs, outputs
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Run one batch; see `tocsin.runtimes.Runtime.run`.

@@ -1,0 +1,1 @@
+"""Backends that `tocsin triton` brings to its server."""

@@ -1,0 +1,1 @@
+"""The backend `onnxruntime`, under the name of the one that NVIDIA builds."""
