@@ -24,12 +24,15 @@ def train(
 ) -> None:
     """Train a model: real data held out in turn for the figures, then all of them for the weights."""
     set_up_logging(quiet=quiet)
-    from training import flood, volcano
+    from training import flood, landslide, volcano
+    from training.landslide_recipe import LandslideRecipe
     from training.recipe import Recipe, read_recipe
 
     read = read_recipe(recipe)
     if isinstance(read, Recipe):
         trained = flood.train(read, out / read.name, data, resume=resume)
+    elif isinstance(read, LandslideRecipe):
+        trained = landslide.train(read, out / read.name, data, resume=resume)
     else:
         trained = volcano.train(read, out / read.name, data, resume=resume)
     rows = [

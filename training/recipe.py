@@ -8,6 +8,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from tocsin.errors import UsageError
 from tocsin.manifest import Normalisation, Version
+from training.landslide_recipe import LandslideRecipe
 from training.networks.build import NetworkConfig
 from training.recipe_parts import Part, Stage
 from training.volcano_recipe import VolcanoRecipe
@@ -78,11 +79,11 @@ class Recipe(Part):
         return self
 
 
-AnyRecipe = Annotated[Recipe | VolcanoRecipe, Field(discriminator="hazard")]
-_RECIPE: Final[TypeAdapter[Recipe | VolcanoRecipe]] = TypeAdapter(AnyRecipe)
+HazardRecipe = Recipe | LandslideRecipe | VolcanoRecipe
+_RECIPE: Final[TypeAdapter[HazardRecipe]] = TypeAdapter(Annotated[HazardRecipe, Field(discriminator="hazard")])
 
 
-def read_recipe(name: str | Path) -> Recipe | VolcanoRecipe:
+def read_recipe(name: str | Path) -> HazardRecipe:
     """Read a recipe by file, or one that ships by its name.
 
     Raises

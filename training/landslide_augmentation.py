@@ -1,0 +1,79 @@
+"""What may happen to a landslide pair: fewer acquisitions, a lost band, no heights, holes, mirrors.
+
+Mirrors turn rows or columns of backscatter and heights together. East and west exchanged, an ascending pass looks like
+a descending one, which exists; north and south exchanged keeps the side that radar looks to. A quarter turn would look
+along the orbit, which no satellite does, and is left out.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tocsin.hazards.landslide import ACQUISITIONS
+from training.datasets.burst_chips import LandslideChip, three
+from training.landslide_recipe import LandslideAugmentation
+
+FloatArray = NDArray[np.float32]
+
+
+def augment_pair(
+    chip: LandslideChip, settings: LandslideAugmentation, random: np.random.Generator
+) -> tuple[FloatArray, FloatArray, FloatArray, NDArray[np.bool_]]:
+    """Return a changed pair with its mask.
+
+    Parameters
+    ----------
+    chip
+        With all of its acquisitions.
+    settings
+        How often, and how much.
+    random
+        Where to draw from.
+
+    Returns
+    -------
+    pre_db, post_db, dem, mask
+        float32 [3, 2, H, W] twice and [H, W], bool [H, W].
+    """
+    pre, post = (_fewer(side, settings, random) for side in (chip.pre_db, chip.post_db))
+    dem = chip.dem
+    if random.random() < settings.no_dem_share:
+        dem = np.full_like(dem, np.nan)
+    if random.random() < settings.lost_band_share:
+        _lose_a_band((pre, post), random)
+    if random.random() < settings.hole_share:
+        _punch((pre, post), random)
+    turned = tuple(slice(None, None, 1 if random.random() < 0.5 else -1) for _ in range(2))
+    at = (..., *turned)
+    return tuple(np.ascontiguousarray(each[at]) for each in (pre, post, dem, chip.mask))  # type: ignore[return-value]
+
+
+def _fewer(side: FloatArray, settings: LandslideAugmentation, random: np.random.Generator) -> FloatArray:
+    """Keep one to three acquisitions in any order, each with an offset of its own."""
+    number = ACQUISITIONS if random.random() < settings.all_acquisitions_share else int(random.integers(1, 3))
+    offsets_db = random.normal(0, settings.offset_db, (number, 1, 1, 1)).astype(np.float32)
+    return three(side[random.permutation(len(side))[:number]] + offsets_db)
+
+
+def _lose_a_band(sides: tuple[FloatArray, FloatArray], random: np.random.Generator) -> None:
+    """Take away VV, or at times VH, of all acquisitions, or now and then of one alone."""
+    band = int(random.random() < 0.3)
+    if random.random() < 0.85:
+        for side in sides:
+            side[:, band] = np.nan
+    else:
+        sides[int(random.integers(2))][int(random.integers(ACQUISITIONS)), band] = np.nan
+
+
+def _punch(sides: tuple[FloatArray, FloatArray], random: np.random.Generator) -> None:
+    """Take away a rectangle of one acquisition, of one side or of both."""
+    rows, cols = sides[0].shape[2:]
+    top, left = int(random.integers(rows)), int(random.integers(cols))
+    hole = (..., slice(top, top + int(random.integers(8, rows))), slice(left, left + int(random.integers(8, cols))))
+    kind = random.random()
+    if kind < 0.3:
+        sides[int(random.integers(2))][int(random.integers(ACQUISITIONS))][hole] = np.nan
+    elif kind < 0.6:
+        sides[int(random.integers(2))][hole] = np.nan
+    else:
+        for side in sides:
+            side[hole] = np.nan
