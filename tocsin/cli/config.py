@@ -28,6 +28,7 @@ COMMON = frozenset(
 VARIABLES = {
     ENVIRONMENT: "configuration file; tocsin.toml in the working directory without it",
     "TOCSIN_DATA": "folder of the public data sets, for training and tests",
+    "TOCSIN_ENGINES": "folder of TensorRT engines, for building and for scoring",
     "TOCSIN_JSON": "as --json",
     "TOCSIN_STATE": "folder of jobs and caches of the service",
     "TOCSIN_TRITON_CA": "authorities that a grpcs:// server is checked against, PEM; the system's by default",

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from tocsin.errors import RuntimeUnavailableError
 from tocsin.manifest import Precision
 
 if TYPE_CHECKING:
@@ -104,6 +103,6 @@ def open_runtime(model: "Model", options: RuntimeOptions) -> Runtime:
         from tocsin.runtimes.triton import TritonRuntime
 
         return TritonRuntime(model, options)
-    raise RuntimeUnavailableError(
-        f"runtime {options.runtime}", "runtime onnx (the others are not part of this version)", "pass --runtime onnx"
-    )
+    from tocsin.runtimes.tensorrt import open_tensorrt
+
+    return open_tensorrt(model, options)
