@@ -161,7 +161,7 @@ class SideEmbedding(nn.Module):
         self.encoder = nn.Sequential(
             nn.Conv2d(2 * len(BANDS), width, 3, padding=1),
             nn.ReLU(inplace=True),
-            nn.Conv2d(width, width, 3, padding=1),
+            nn.Conv2d(width, width, 3, stride=2, padding=1),
             nn.ReLU(inplace=True),
         )
         self.side = UNetBody(2 * width + _LEVEL_CHANNELS, config.side_widths)
@@ -171,17 +171,17 @@ class SideEmbedding(nn.Module):
     def forward(self, seen: Seen) -> Tensor:
         """Return the embeddings before and after side by side, [B, 2 C, H / 2, W / 2]."""
         batch, places = seen.acquisitions.shape[:2]
-        rows, cols = seen.acquisitions.shape[-2:]
-        encoded = self.encoder(seen.acquisitions.flatten(0, 1)).reshape(batch, 2, places // 2, -1, rows, cols)
-        present = seen.present.reshape(batch, 2, places // 2, 1, rows, cols).to(encoded.dtype)
+        present = nn.functional.avg_pool2d(seen.present.flatten(0, 1), 2)
+        encoded = self.encoder(seen.acquisitions.flatten(0, 1))
+        present = present.to(encoded.dtype)
         # Features are not negative: what is absent is zero, and no maximum.
-        encoded = encoded * present
-        mean = encoded.sum(dim=2) / present.sum(dim=2).clamp_min(1)
-        levels = torch.cat([_scaled(_db(seen.power), self.config) * (seen.share > 0), seen.share], dim=2)
-        levels = levels.to(encoded.dtype)
-        side = torch.cat([mean, encoded.amax(dim=2), levels], dim=2).flatten(0, 1)
-        _, finest = self.side(nn.functional.avg_pool2d(side, 2))
-        return self.out(finest).reshape(batch, -1, rows // 2, cols // 2)
+        weighted = _by_side(encoded * present, batch, places)
+        mean = _added(weighted) / _added(_by_side(present, batch, places)).clamp_min(1e-3)
+        most = _largest(_by_side(encoded * (present > 0), batch, places))
+        levels = torch.cat([_scaled(_db(seen.power), self.config) * (seen.share > 0), seen.share], dim=2).flatten(0, 1)
+        levels = nn.functional.avg_pool2d(levels, 2).to(encoded.dtype)
+        _, finest = self.side(torch.cat([mean, most, levels], dim=1))
+        return self.out(finest).reshape(batch, -1, *finest.shape[-2:])
 
     def contains_any(self, seen: Seen) -> Tensor:
         """Return the log odds of any landslide in each chip, [B]: the mean over pixels that both sides show."""
@@ -206,6 +206,27 @@ def measure(pre_BAPHW: Tensor, post_BAPHW: Tensor, config: LandslideConfig) -> S
         power=power.reshape(sides).sum(dim=2) / number.clamp_min(1),
         share=number / ACQUISITIONS,
     )
+
+
+def _by_side(values: Tensor, batch: int, places: int) -> tuple[Tensor, ...]:
+    """Return the acquisitions [B 2 A, C, H, W] of both sides one by one, each [B 2, C, H, W]."""
+    return values.reshape(2 * batch, places // 2, *values.shape[1:]).unbind(dim=1)
+
+
+def _added(values: tuple[Tensor, ...]) -> Tensor:
+    """Return the sum; adding one by one keeps the precision of the values, and is quicker than over an axis."""
+    total = values[0]
+    for each in values[1:]:
+        total = total + each
+    return total
+
+
+def _largest(values: tuple[Tensor, ...]) -> Tensor:
+    """Return the largest value at each place."""
+    most = values[0]
+    for each in values[1:]:
+        most = torch.maximum(most, each)
+    return most
 
 
 def judged(seen: Seen) -> Tensor:
