@@ -80,7 +80,8 @@ def test_cells_cover_the_grid(shape, cells):
 
 def test_inputs_are_named_as_in_the_contract():
     """The fields are those that command line, HTTP and batch name; the scene comes first."""
-    assert tuple(LandslideInputs.model_fields) == ("post", "pre", "dem", "exclude", "units")
+    named = ("post", "pre", "dem", "exclude", "units", "orbit_pass", "incidence_deg")
+    assert tuple(LandslideInputs.model_fields) == named
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def make_result(**changes):
             threshold=0.5,
             tocsin="0.1.0",
             inputs=(InputFile(href="scene.tif", sha256=HASH),),
-            resampled=Resampled(from_m=(30.0, 30.0), to_m=(10.0, 10.0)),
+            resampled=Resampled(from_m=(30.0, 30.0), to_m=(10.0, 10.0), method="linear power"),
             started=datetime(2024, 11, 1, tzinfo=UTC),
             seconds=1.5,
         ),

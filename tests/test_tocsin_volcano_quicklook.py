@@ -12,6 +12,7 @@ from rasterio.crs import CRS
 from tocsin import volcano_quicklook as module
 from tocsin.grid import Grid, Window
 from tocsin.hazards.volcano import CLASSES, DEFORMING, NO_DATA, NOT_OBSERVABLE, STABLE
+from tocsin.map_labels import free_place, overlap
 from tocsin.mapframe import map_size
 from tocsin.result import VolcanoSummary, probability_text
 from tocsin.volcano_quicklook import Detection, VolcanoPicture, write_volcano_quicklook
@@ -160,12 +161,12 @@ def test_labels_lie_in_the_map_and_not_on_each_other():
     for row, col in ((0, 0), (5, 5), (10, 5), (290, 390), (295, 395), (100, 100)):
         scale = size.height / PLACED.height
         box = (col * scale, row * scale, (col + 4) * scale, (row + 4) * scale)
-        place = module._free_place(box, (110, 22), size, taken)
+        place = free_place(box, (110, 22), size, taken)
         assert place[0] >= 0
         assert place[1] >= 0
         assert place[2] <= size.width
         assert place[3] <= size.height
-        assert not any(module._overlap(place, other) for other in taken)
+        assert not any(overlap(place, other) for other in taken)
         taken.append(place)
     assert Detection(Window(0, 0, 1, 1), None, None, 1.0).text == "deformation"
 

@@ -207,7 +207,9 @@ def test_fine_pixels_come_back_on_their_own_grid(score, tmp_path, write):
     np.testing.assert_array_equal(probability == 65535, np.isnan(phase))
     inner = probability[62:78, 62:98]
     np.testing.assert_array_equal(inner, np.full_like(inner, quantise(answer(np.float32([3.0])))[0]))
-    assert result.provenance.resampled.model_dump() == {"from_m": (40, 40), "to_m": (80, 80)}
+    resampled = result.provenance.resampled
+    assert (resampled.from_m, resampled.to_m) == ((40, 40), (80, 80))
+    assert "unit vectors" in resampled.method
     assert result.provenance.scales_m == ((80, 80),)
 
 

@@ -1,11 +1,11 @@
 """What flood products are asked to be, and what they say about themselves: tags, warnings, picture and item."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
 
+from tocsin.exclusion import Exclusion
 from tocsin.hazards.flood import (
     CLASSES,
     DRY,
@@ -16,10 +16,10 @@ from tocsin.hazards.flood import (
     WATER,
     AreaTally,
 )
-from tocsin.product_request import ProductRequest, method_text, product_tags
-from tocsin.raster import RasterSpec, Source
+from tocsin.product_request import ProductRequest, method_text
+from tocsin.raster import Source
 from tocsin.result import FloodSummary, ProductName, Provenance, ResultWarning
-from tocsin.terrain import MID_SWATH_DEG, NOT_JUDGED, REACH_M, STEEP_DEG, Terrain
+from tocsin.terrain import MID_SWATH_DEG, Terrain
 
 if TYPE_CHECKING:
     from tocsin.quicklook import QuicklookFacts
@@ -43,25 +43,16 @@ class FloodRequest(ProductRequest):
     pre_acquired: datetime | None = None
 
 
-def exclusion_spec(request: FloodRequest) -> RasterSpec:
-    """Describe ``*_exclusion.tif``; no data is where a DEM was given but has no height."""
-    tags = {"TOCSIN_BITS": json.dumps({"1": "layover", "2": "shadow", "4": "steep", "8": "user"})}
-    if request.dem is not None:
-        terrain = Terrain(request.grid, request.orbit_pass, request.incidence_deg)
-        tags |= {
-            "TOCSIN_ORBIT_PASS": request.orbit_pass or "unknown: either",
-            "TOCSIN_LOOK_AZIMUTH_DEG": ", ".join(f"{azimuth:.1f}" for azimuth in terrain.azimuths_deg),
-            "TOCSIN_INCIDENCE_DEG": f"{terrain.incidence_deg:g}",
-            "TOCSIN_STEEP_DEG": f"{STEEP_DEG:g}",
-            "TOCSIN_REACH_M": f"{REACH_M:g}",
-        }
-    return RasterSpec(
-        dtype="uint8",
-        nodata=NOT_JUDGED,
-        description="what radar cannot judge (bits)",
-        tags=product_tags("flood", request) | tags,
-        overview="nearest",
+def exclusion_of(request: FloodRequest) -> Exclusion:
+    """Return what judges the pixels of a scene."""
+    return Exclusion(
+        Terrain(request.grid, request.orbit_pass, request.incidence_deg), dem=request.dem, by_user=request.exclude
     )
+
+
+def orbit_pass_text(request: FloodRequest) -> str:
+    """Say which direction of flight layover and shadow were judged for."""
+    return request.orbit_pass or "unknown: either"
 
 
 def found_warnings(request: FloodRequest, tally: AreaTally, judged_share: float | None) -> tuple[ResultWarning, ...]:

@@ -1,6 +1,7 @@
 """What a landslide scoring reads, opened and checked before any work: one to three acquisitions on each side.
 
-The first post-event acquisition is the scene: the pixel mask is reported on its grid. The model runs on pixels of about
+The first post-event acquisition is the scene: the pixel mask is reported on its grid, where a value was seen on both
+sides of the event and nowhere else. The model runs on pixels of about
 10 m, to which all acquisitions are resampled in linear power and the heights bilinearly. Where there are fewer than
 three acquisitions on a side, or one does not reach, the model sees NaN: none is ever repeated to fill a place.
 """
@@ -19,8 +20,9 @@ from tocsin.grid import Grid, Window
 from tocsin.hazards.landslide import ACQUISITIONS, BANDS, GSD_M, LandslideInputs, cell_grid
 from tocsin.heights import check_heights
 from tocsin.manifest import Manifest
-from tocsin.orbits import OrbitPass, differing, look_of
+from tocsin.orbits import OrbitPass, differing, incidence_deg_of, look_of
 from tocsin.raster import Backscatter, Source, align, open_backscatter, open_raster
+from tocsin.raster.source import ClosingSource
 from tocsin.result import ResultWarning
 from tocsin.scene_files import InputSource, VectorFile, model_grid_of, open_area, open_exclusion
 
@@ -46,6 +48,32 @@ class LandslideArrays:
     dem: FloatArray
 
 
+class BothSides(ClosingSource):
+    """A source of one band: 0 where any acquisition has a value before and any after, in either band; else NaN.
+
+    Parameters
+    ----------
+    grid
+        Where the pixels lie.
+    pre, post
+        Acquisitions on that grid.
+    """
+
+    def __init__(self, grid: Grid, pre: tuple[Source, ...], post: tuple[Source, ...]) -> None:
+        self.grid = grid
+        self._sides = (pre, post)
+
+    def read(self, window: Window) -> FloatArray:
+        """Return a window, float32 [1, height, width]."""
+        both = np.ones(window.shape, dtype=np.bool_)
+        for side in self._sides:
+            seen = np.zeros(window.shape, dtype=np.bool_)
+            for source in side:
+                seen |= np.isfinite(source.read(window)).any(axis=0)
+            both &= seen
+        return np.where(both, np.float32(0), np.float32(np.nan))[None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LandslideScene:
     """Open sources of one landslide scoring.
@@ -62,16 +90,18 @@ class LandslideScene:
         One to three acquisitions each on the model's grid, VV and VH in dB, in the order given.
     dem : Source or None
         Terrain height, m, on the model's grid.
-    exclude, aoi : Source or None
-        One band each on the scene's own grid.
+    heights, exclude, aoi : Source or None
+        One band each on the scene's own grid: terrain height, m; above 0 what is excluded; above 0 what is wanted.
+    both : Source
+        One band on the scene's own grid: 0 where there is a value on both sides of the event, else NaN.
     aoi_model : Source or None
         The area of interest on the model's grid.
     files : tuple of InputSource
         Every file that is read, for provenance.
     pre_acquired, post_acquired : tuple of (datetime.datetime or None)
         UTC in the order given; None where unknown.
-    orbit_pass : str or None
-        Direction of flight of the scene; None when its tags do not say.
+    orbit_pass, incidence_deg
+        Direction of flight, and incidence at the centre, as given or found in the scene's tags; None when unknown.
     warnings : tuple of ResultWarning
         What a reader of the products must know.
     """
@@ -83,6 +113,8 @@ class LandslideScene:
     pre: tuple[Source, ...]
     post: tuple[Source, ...]
     dem: Source | None
+    heights: Source | None
+    both: Source
     exclude: Source | None
     aoi: Source | None
     aoi_model: Source | None
@@ -90,6 +122,7 @@ class LandslideScene:
     pre_acquired: tuple[datetime | None, ...]
     post_acquired: tuple[datetime | None, ...]
     orbit_pass: OrbitPass | None
+    incidence_deg: float | None
     warnings: tuple[ResultWarning, ...]
 
     @property
@@ -106,6 +139,16 @@ class LandslideScene:
     def resampled(self) -> bool:
         """Whether the model runs on another grid than the scene's own."""
         return self.model_grid != self.grid
+
+    @property
+    def resampling(self) -> str:
+        """How what is read was brought to the model's pixels, and the mask back."""
+        return "backscatter in linear power, heights bilinear, mask back as probability; means where pixels grow"
+
+    @property
+    def scales_m(self) -> None:
+        """Pixel sizes at which the model ran: there is one, and `resampled` says it."""
+        return
 
     @property
     def days_between(self) -> float | None:
@@ -156,7 +199,7 @@ def open_landslide_scene(
     pre_acquired, post_acquired, said = _times(pre, post, when)
     said |= _looks(pre, post)
     model_grid = model_grid_of(grid, manifest.gsd_m, GSD_M)
-    dem, of_dem = _open_dem(stack, inputs.dem, model_grid, files)
+    dem, heights, of_dem = _open_dem(stack, inputs.dem, (model_grid, grid), files)
     area = None if aoi is None else open_area(stack, aoi, grid)
     if aoi is not None:
         files.append(VectorFile(str(aoi)))
@@ -168,13 +211,16 @@ def open_landslide_scene(
         pre=tuple(_on(each, model_grid) for each in pre),
         post=tuple(_on(each, model_grid) for each in post),
         dem=dem,
+        heights=heights,
+        both=BothSides(grid, tuple(_on(each, grid) for each in pre), tuple(_on(each, grid) for each in post)),
         exclude=open_exclusion(stack, inputs.exclude, grid, files),
         aoi=area,
         aoi_model=area if model_grid == grid or aoi is None else open_area(stack, aoi, model_grid),
         files=tuple(files),
         pre_acquired=pre_acquired,
         post_acquired=post_acquired,
-        orbit_pass=look_of(post[0]).orbit_pass,
+        orbit_pass=inputs.orbit_pass or look_of(post[0]).orbit_pass,
+        incidence_deg=inputs.incidence_deg if inputs.incidence_deg is not None else incidence_deg_of(post[0]),
         warnings=tuple(ResultWarning(code=code, message=text) for code, text in (said | of_dem).items()),
     )
 
@@ -245,25 +291,26 @@ def _looks(pre: list[Backscatter], post: list[Backscatter]) -> dict[str, str]:
 
 
 def _open_dem(
-    stack: ExitStack, href: str | None, grid: Grid, files: list[InputSource]
-) -> tuple[Source | None, dict[str, str]]:
-    """Open terrain heights on the model's grid; what is void or not covered stays NaN, and is said."""
+    stack: ExitStack, href: str | None, grids: tuple[Grid, Grid], files: list[InputSource]
+) -> tuple[Source | None, Source | None, dict[str, str]]:
+    """Open terrain heights on the model's and the scene's grid; what is void or not covered stays NaN, and is said."""
     if href is None:
-        return None, {}
+        return None, None, {}
     raster = stack.enter_context(open_raster(href))
     if raster.count != 1:
         raise WrongBandsError(f"{href} with {raster.count} bands", "one band of heights", "extract the band")
     has_heights = check_heights(raster)
     files.append(raster)
-    dem = align(raster, grid, "bilinear")
-    share = _reach(dem, grid)
+    dem, heights = (align(raster, grid, "bilinear") for grid in grids)
+    share = _reach(dem, grids[0])
+    said = {}
     if share == 0 and not has_heights:
-        return dem, {"dem_void": f"{href} holds no height where it was looked at: the model ran without terrain"}
-    if share < 1:
-        return dem, {
-            "dem_partial": f"{href} has no height in about {1 - share:.0%} of the scene: there the model ran without it"
-        }
-    return dem, {}
+        said["dem_void"] = f"{href} holds no height where it was looked at: the model ran without terrain"
+    elif share < 1:
+        said["dem_partial"] = (
+            f"{href} has no height in about {1 - share:.0%} of the scene: there the model ran without it"
+        )
+    return dem, heights, said
 
 
 def _reach(dem: Source, grid: Grid) -> float:

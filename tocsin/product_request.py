@@ -58,11 +58,13 @@ def product_tags(hazard: Hazard, request: ProductRequest) -> dict[str, str]:
     }
 
 
-def class_spec(hazard: Hazard, request: ProductRequest, classes: Mapping[int, ClassFacts]) -> RasterSpec:
+def class_spec(
+    hazard: Hazard, request: ProductRequest, classes: Mapping[int, ClassFacts], *, sieved: bool = True
+) -> RasterSpec:
     """Describe ``*_class.tif`` with its codes."""
     names = {str(code): facts.name for code, facts in classes.items()}
-    sieve = {"TOCSIN_SIEVE_PX": str(SIEVE_PX)}
-    if request.grid.crs:
+    sieve = {"TOCSIN_SIEVE_PX": str(SIEVE_PX)} if sieved else {}
+    if request.grid.crs and sieved:
         size_x, size_y = request.grid.pixel_size_m()
         sieve["TOCSIN_SIEVE_KM2"] = f"{SIEVE_PX * size_x * size_y / 1e6:.3g}"
     return RasterSpec(
@@ -87,10 +89,10 @@ def probability_spec(hazard: Hazard, request: ProductRequest, description: str) 
     )
 
 
-def method_text(provenance: Provenance) -> str:
-    """Say in a line how a map was made."""
+def method_text(provenance: Provenance, treatment: str = f"patches under {SIEVE_PX} px removed") -> str:
+    """Say in a line how a map was made; `treatment` is what was done to classes."""
     return (
         f"Model {provenance.model} {provenance.version}, {provenance.precision}, {provenance.runtime} on "
-        f"{provenance.device}, threshold {provenance.threshold:g}, patches under {SIEVE_PX} px removed, "
+        f"{provenance.device}, threshold {provenance.threshold:g}, {treatment}, "
         f"tocsin {provenance.tocsin}"
     )

@@ -8,19 +8,21 @@ import numpy.typing as npt
 
 from tocsin.chips import PROBABILITY_NODATA, PROBABILITY_SCALE, Strip
 from tocsin.class_products import ClassProducts, ClassRows
+from tocsin.exclusion import blocked_by
 from tocsin.features import FeatureUnits, FeatureWriter
 from tocsin.flood_request import (
     FloodRequest,
-    exclusion_spec,
+    exclusion_of,
     found_warnings,
     item_facts,
+    orbit_pass_text,
     quicklook_facts,
 )
 from tocsin.grid import Grid, Window
 from tocsin.hazards.flood import CLASSES, WATER_CLASSES, AreaTally, decide, permanence, split
-from tocsin.product_request import ModelFacts, class_spec, probability_spec
+from tocsin.product_request import ModelFacts, class_spec, probability_spec, product_tags
 from tocsin.result import FloodSummary, ProductName, Provenance, ResultWarning
-from tocsin.terrain import NOT_JUDGED, USER, BitArray, Terrain
+from tocsin.terrain import NOT_JUDGED
 from tocsin.thumbnail import Backdrop
 
 __all__ = ["FloodOutcome", "FloodProducts", "FloodRequest", "ModelFacts"]
@@ -60,10 +62,6 @@ class FloodProducts(ClassProducts[AreaTally]):
         """Share of the valid pixels that the DEM has a height for; None without a DEM or a valid pixel."""
         return self._judged / self._valid if self._valid else None
 
-    @property
-    def _has_exclusion(self) -> bool:
-        return self._request.dem is not None or self._request.exclude is not None
-
     def add_backdrop(self, grid: Grid, window: Window, vv_db: npt.NDArray[np.float32]) -> None:
         """Show VV of a window that was read anyway behind the quicklook: from one thread, in any order.
 
@@ -97,8 +95,10 @@ class FloodProducts(ClassProducts[AreaTally]):
         probabilities = files.raster(
             "probability", request.grid, probability_spec("flood", request, "probability of water")
         )
-        exclusion = files.raster("exclusion", request.grid, exclusion_spec(request)) if self._has_exclusion else None
-        terrain = Terrain(request.grid, request.orbit_pass, request.incidence_deg) if request.dem else None
+        excluded, exclusion = exclusion_of(request), None
+        if excluded:
+            spec = excluded.spec(product_tags("flood", request), orbit_pass_text(request))
+            exclusion = files.raster("exclusion", request.grid, spec)
         for strip in strips:
             window = Window(strip.row, 0, len(strip.probability), request.grid.width)
             probability = strip.probability
@@ -107,27 +107,17 @@ class FloodProducts(ClassProducts[AreaTally]):
             probabilities.write_rows(strip.row, probability)
             blocked = None
             if exclusion is not None:
-                bits = self._excluded(window, terrain, probability)
+                bits = excluded.of_terrain(window)
+                if request.dem is not None:
+                    valid = probability != PROBABILITY_NODATA
+                    self._valid += int(np.count_nonzero(valid))
+                    self._judged += int(np.count_nonzero(valid & (bits != NOT_JUDGED)))
+                bits = excluded.with_user(window, bits)
                 exclusion.write_rows(strip.row, bits)
-                blocked = (bits != 0) & (bits != NOT_JUDGED)
+                blocked = blocked_by(bits)
             reference = None if request.reference_water is None else request.reference_water.read(window)[0]
             permanent = permanence(strip.pre_probability, reference, request.threshold)
             yield ClassRows(strip.row, decide(probability, request.threshold, blocked), probability, permanent)
-
-    def _excluded(self, window: Window, terrain: Terrain | None, probability: npt.NDArray[np.uint16]) -> BitArray:
-        """Bits of some rows; counts for how many of the valid pixels the DEM has a height."""
-        request = self._request
-        bits = np.zeros(window.shape, dtype=np.uint8)
-        if terrain is not None and request.dem is not None:
-            bits = terrain.judge(request.dem, window.row, window.height)
-            valid = probability != PROBABILITY_NODATA
-            self._valid += int(np.count_nonzero(valid))
-            self._judged += int(np.count_nonzero(valid & (bits != NOT_JUDGED)))
-        if request.exclude is not None:
-            by_user = request.exclude.read(window)[0] > 0
-            # What the user excluded is decided, whatever the DEM does not know.
-            bits[by_user] = np.where(bits[by_user] == NOT_JUDGED, 0, bits[by_user]) | USER
-        return bits
 
     def commit(self, provenance: Provenance, warnings: tuple[ResultWarning, ...] = ()) -> FloodOutcome:
         """Finish all files and rename them.

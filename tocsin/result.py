@@ -39,6 +39,25 @@ class FloodSummary(_Part):
     polygons: int = Field(ge=0)
 
 
+class LandslideSummary(_Part):
+    """Figures of a landslide map; areas are of ground that was seen on both sides of the event and can be judged."""
+
+    observed_km2: Area = Field(description="ground of the judged cells")
+    landslide_km2: Area = Field(description="of these, ground of the mask in cells of class low or high")
+    expected_landslides: float | None = Field(
+        ge=0, description="sum of density x observed area; null when nothing was observed"
+    )
+    expected_landslides_interval: tuple[float, float] | None = Field(
+        description="90 %: see tocsin.landslide_cells.count_interval for what it covers; null when nothing was observed"
+    )
+    cells: int = Field(ge=0, description="cells that were judged: none, low or high")
+    low_cells: int = Field(ge=0)
+    high_cells: int = Field(ge=0)
+    days_between: float | None = Field(
+        description="from the last acquisition before to the first one after; null when a time is unknown"
+    )
+
+
 class VolcanoSummary(_Part):
     """What an observatory asks of an interferogram first."""
 
@@ -89,7 +108,7 @@ class ScoringPlan(_Part):
     bytes_to_write: int = Field(ge=0, description="upper estimate: rasters before compression")
 
 
-Summary = FloodSummary | VolcanoSummary | AnomalySummary | ScoringPlan
+Summary = FloodSummary | LandslideSummary | VolcanoSummary | AnomalySummary | ScoringPlan
 
 
 class ResultWarning(_Part):
@@ -111,6 +130,7 @@ class Resampled(_Part):
 
     from_m: tuple[float, float]
     to_m: tuple[float, float]
+    method: str = Field(description="how what was read came to the model's pixels, and the result back")
 
 
 class Provenance(_Part):

@@ -66,6 +66,11 @@ class FloodScene:
         return self.model_grid != self.grid
 
     @property
+    def resampling(self) -> str:
+        """How what is read was brought to the model's pixels, and the result back."""
+        return "backscatter in linear power, probability back; means where pixels grow"
+
+    @property
     def scales_m(self) -> None:
         """Pixel sizes at which the model ran: there is one, and `resampled` says it."""
         return

@@ -85,6 +85,10 @@ class HazardScene(Protocol):
         """Whether the two differ."""
 
     @property
+    def resampling(self) -> str:
+        """How, in words."""
+
+    @property
     def scales_m(self) -> tuple[tuple[float, float], ...] | None:
         """Pixel sizes at which the model ran, where there are several or might be; None where `resampled` says it."""
 
@@ -213,7 +217,9 @@ class Order:
             threshold=self.threshold,
             tocsin=tocsin.__version__,
             inputs=tuple(inputs),
-            resampled=Resampled(from_m=scene.grid.pixel_size_m(), to_m=scene.model_grid.pixel_size_m())
+            resampled=Resampled(
+                from_m=scene.grid.pixel_size_m(), to_m=scene.model_grid.pixel_size_m(), method=scene.resampling
+            )
             if scene.resampled
             else None,
             scales_m=scene.scales_m,

@@ -3,6 +3,7 @@
 Time: with a known acquisition ``datetime`` is its time. Without one it is null, and the range runs from the launch of
 the first Sentinel-1 to the moment of processing: the scene lies in it for certain, and nothing narrower is known. An
 interferogram is of two acquisitions: ``datetime`` is the later one, and the range runs from the earlier one to it.
+A landslide map is of several: ``datetime`` is that of the scene, and the range runs from the first to the last one.
 """
 
 import json
@@ -17,7 +18,15 @@ import numpy as np
 from tocsin.chips import PROBABILITY_NODATA, PROBABILITY_SCALE
 from tocsin.grid import Grid
 from tocsin.hazards.classes import NO_DATA, ClassFacts
-from tocsin.result import FloodSummary, Hazard, ProductName, Provenance, ResultWarning, VolcanoSummary
+from tocsin.result import (
+    FloodSummary,
+    Hazard,
+    LandslideSummary,
+    ProductName,
+    Provenance,
+    ResultWarning,
+    VolcanoSummary,
+)
 from tocsin.terrain import LAYOVER, NOT_JUDGED, SHADOW, STEEP, USER
 
 MISSION_START: Final = datetime(2014, 4, 3, 21, 2, tzinfo=UTC)
@@ -35,6 +44,8 @@ _COG: Final = "image/tiff; application=geotiff; profile=cloud-optimized"
 _KINDS: Final[dict[ProductName, tuple[str, list[str]]]] = {
     "class": (_COG, ["data"]),
     "probability": (_COG, ["data"]),
+    "density": (_COG, ["data"]),
+    "mask": (_COG, ["data"]),
     "exclusion": (_COG, ["data", "data-mask"]),
     "polygons": ("application/geo+json", ["data"]),
     "geopackage": ("application/geopackage+sqlite3", ["data"]),
@@ -80,6 +91,8 @@ class ItemFacts:
         Id of the item.
     grid : Grid
         Of the rasters.
+    grids : mapping
+        Grid of each raster that has another one.
     files : mapping
         File name of each product, beside the item.
     acquired, pre_acquired : datetime or None
@@ -100,7 +113,8 @@ class ItemFacts:
     pre_acquired: datetime | None
     span: tuple[datetime, datetime | None] | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
-    summary: FloodSummary | VolcanoSummary
+    grids: Mapping[ProductName, Grid] = field(default_factory=dict)
+    summary: FloodSummary | LandslideSummary | VolcanoSummary
     provenance: Provenance
     warnings: tuple[ResultWarning, ...]
 
@@ -131,6 +145,7 @@ def build_item(facts: ItemFacts) -> dict[str, Any]:
     for name, file in facts.files.items():
         media_type, roles = _KINDS[name]
         title, extra = facts.words.assets[name], _asset_fields(name, facts.words.classes)
+        extra |= _place_fields(facts.grids[name]) if name in facts.grids else {}
         item.add_asset(name, Asset(f"./{file}", title, media_type=media_type, roles=roles, extra_fields=extra))
     for source in facts.provenance.inputs:
         fields = {"file:checksum": f"1220{source.sha256}"} if source.sha256 else {}
@@ -165,9 +180,7 @@ def _properties(facts: ItemFacts) -> dict[str, Any]:
     properties: dict[str, Any] = {
         "title": f"{facts.words.title} {facts.scene_id}",
         "created": _stamp(provenance.started),
-        "proj:shape": list(grid.shape),
-        "proj:transform": [float(value) for value in tuple(grid.transform)[:6]],
-        "proj:bbox": list(grid.bounds),
+        **_place_fields(grid),
         "processing:level": "L3",
         "processing:software": {"tocsin": provenance.tocsin},
         "processing:lineage": facts.words.lineage,
@@ -183,6 +196,15 @@ def _properties(facts: ItemFacts) -> dict[str, Any]:
     return properties
 
 
+def _place_fields(grid: Grid) -> dict[str, Any]:
+    """Where pixels lie, by the projection extension; the item says the CRS."""
+    return {
+        "proj:shape": list(grid.shape),
+        "proj:transform": [float(value) for value in tuple(grid.transform)[:6]],
+        "proj:bbox": list(grid.bounds),
+    }
+
+
 def _stamp(time: datetime) -> str:
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
@@ -192,7 +214,9 @@ def _asset_fields(name: ProductName, classes: Mapping[int, ClassFacts]) -> dict[
     if name == "class":
         band: dict[str, Any] = {"data_type": "uint8", "nodata": NO_DATA}
         return {"raster:bands": [band], "classification:classes": [_class(code, one) for code, one in classes.items()]}
-    if name == "probability":
+    if name == "density":
+        return {"raster:bands": [{"data_type": "float32", "nodata": "nan", "unit": "1/km2"}]}
+    if name in {"probability", "mask"}:
         band = {
             "data_type": "uint16",
             "nodata": PROBABILITY_NODATA,

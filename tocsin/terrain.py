@@ -9,7 +9,7 @@ IEEE TGRS 28(1); Meier, Frei and Nuesch 1993, in Schreier, SAR Geocoding; Small 
   both passive parts.
 - shadow: some ground at distance d before is higher by more than d cot(theta): this holds slopes that turn away by more
   than 90 degrees - theta, and what they cast.
-- steep: slope above `STEEP_DEG`, where the local incidence leaves what the model was trained on.
+- steep: slope above a bound of the hazard (`STEEP_DEG` unless it has its own), where backscatter says little.
 
 Look direction, pixel size and incidence are those of the scene's centre. Relief is searched up to `REACH_M` away.
 """
@@ -33,7 +33,7 @@ NOT_JUDGED: Final = 255
 
 STEEP_DEG: Final = 20.0
 """Slope above which backscatter says little about water, degrees: at mid-swath the local incidence then leaves
-18-58."""
+18-58. Hazards that lie on slopes have a value of their own."""
 
 REACH_M: Final = 2500.0
 """Distance searched for relief that hides or overlays a pixel, m: enough for 1900 m above it (layover), 3200 m
@@ -143,7 +143,9 @@ class Terrain:
     incidence_deg : float or None
         At the scene's centre; None: `MID_SWATH_DEG`.
     azimuths_deg : tuple of float or None
-        Look azimuths in place of Sentinel-1's.
+        Look azimuths in place of Sentinel-1's; empty: only slopes are judged.
+    steep_deg : float
+        Slope above which a pixel is steep, degrees.
     """
 
     def __init__(
@@ -152,19 +154,23 @@ class Terrain:
         orbit_pass: Pass | None = None,
         incidence_deg: float | None = None,
         azimuths_deg: tuple[float, ...] | None = None,
+        steep_deg: float = STEEP_DEG,
     ) -> None:
+        self.steep_deg = steep_deg
         self.incidence_deg = MID_SWATH_DEG if incidence_deg is None else incidence_deg
         latitude, frame = _frame(grid)
         passes: tuple[Pass, ...] = ("ascending", "descending") if orbit_pass is None else (orbit_pass,)
-        self.azimuths_deg = azimuths_deg or tuple(look_azimuth_deg(one, latitude) for one in passes)
+        if azimuths_deg is None:
+            azimuths_deg = tuple(look_azimuth_deg(one, latitude) for one in passes)
+        self.azimuths_deg = azimuths_deg
         self._pixel_m = grid.pixel_size_m()
         self._looks = [_look(azimuth, frame) for azimuth in self.azimuths_deg]
 
     @property
     def halo(self) -> tuple[int, int]:
         """Rows and columns beyond the wanted ones that decide them."""
-        rows, cols = zip(*(look.halo for look in self._looks), strict=True)
-        return max(1, *rows), max(1, *cols)
+        rows, cols = zip((1, 1), *(look.halo for look in self._looks), strict=True)
+        return max(rows), max(cols)
 
     def judge(self, dem: Source, row: int, height: int) -> BitArray:
         """Return the bits of some rows of the scene.
@@ -200,7 +206,7 @@ class Terrain:
             result[:] = NOT_JUDGED
             return result
         near = block[rows - 1 : len(block) - rows + 1, cols - 1 : block.shape[1] - cols + 1]
-        result[_slope_squared(near, self._pixel_m) > math.tan(math.radians(STEEP_DEG)) ** 2] = STEEP
+        result[_slope_squared(near, self._pixel_m) > math.tan(math.radians(self.steep_deg)) ** 2] = STEEP
         for look in self._looks:
             for bit, hidden in self._hidden(look, block, known).items():
                 result[hidden[inner]] |= bit

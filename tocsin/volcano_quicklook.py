@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from tocsin.fringes import colour_of, draw_fringes
 from tocsin.grid import Grid, Window
 from tocsin.hazards.volcano import CLASSES, DEFORMING, NO_DATA, NOT_OBSERVABLE, STABLE
+from tocsin.map_labels import Box, free_place
 from tocsin.mapframe import SIDE, MapSize, map_size
 from tocsin.phase import WAVELENGTH_M
 from tocsin.quicklook_sheet import (
@@ -47,9 +48,6 @@ _OUTLINE: Final = CLASSES[DEFORMING].colour
 _SHOWN: Final = 5
 """Detections that are listed."""
 _LABEL_HEIGHT: Final = 22
-
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,36 +180,10 @@ def _label(drawn: Image.Image, facts: VolcanoPicture, size: MapSize) -> None:
     taken: list[Box] = [box for box in boxes if box[2] - box[0] < SIDE / 3]
     for number, (one, box) in enumerate(zip(facts.detections, boxes, strict=True), 1):
         text = f"{number}  {one.text}"
-        place = _free_place(box, (draw.textlength(text, font=font) + 12, _LABEL_HEIGHT), size, taken)
+        place = free_place(box, (draw.textlength(text, font=font) + 12, _LABEL_HEIGHT), size, taken)
         taken.append(place)
         draw.rectangle(place, fill=PAPER, outline=_OUTLINE, width=1)
         draw.text((place[0] + 6, place[1] + _LABEL_HEIGHT / 2), text, fill=INK, font=font, anchor="lm")
-
-
-def _free_place(box: Box, wanted: tuple[float, float], size: MapSize, taken: list[Box]) -> Box:
-    """Return where a label of a width and height goes: above, below, right or left of a box, where nothing is yet."""
-    width, height = wanted
-    left, top, right, bottom = box
-    tried = [
-        (left, top - height - 6),
-        (left, bottom + 6),
-        (right + 6, (top + bottom - height) / 2),
-        (left - width - 6, (top + bottom - height) / 2),
-        *((left, top - (height + 4) * step - 6) for step in range(2, 6)),
-        *((left, bottom + (height + 4) * step) for step in range(1, 6)),
-    ]
-    places = []
-    for x, y in tried:
-        # Within the map, whatever the detection's place in it.
-        x_in = min(max(x, 4), max(4, size.width - width - 4))
-        y_in = min(max(y, 4), max(4, size.height - height - 4))
-        places.append((x_in, y_in, x_in + width, y_in + height))
-    free = (place for place in places if not any(_overlap(place, other) for other in taken))
-    return next(free, places[0])
-
-
-def _overlap(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _panel(picture: Image.Image, facts: VolcanoPicture, size: MapSize, *, has_phase: bool) -> None:

@@ -119,6 +119,11 @@ class VolcanoScene:
         return self.scales[0].looks != (1, 1)
 
     @property
+    def resampling(self) -> str:
+        """How phase was brought to the model's pixels, and the result back."""
+        return "phase as means of unit vectors, probability back bilinear"
+
+    @property
     def georeferenced(self) -> bool:
         """Whether the scene's place on Earth is known: not for a picture."""
         return bool(self.grid.crs)

@@ -45,6 +45,7 @@ __all__ = [
     "NONE",
     "NOT_OBSERVABLE",
     "NO_DATA",
+    "STEEP_DEG",
     "STEP",
     "UNITS",
     "ClassArray",
@@ -86,6 +87,10 @@ BANDS: Final = ("VV", "VH")
 HIGH_DENSITY_PER_KM2: Final = 25.0
 """Most landslides per km2 of the class low."""
 
+STEEP_DEG: Final = 50.0
+"""Slope above which ground is not judged, degrees. The 20 degrees of the flood map would take away the very slopes that
+slide; from about 52 on, at mid-swath, ground is layover or shadow whichever way along the range it faces."""
+
 NONE: Final = 0
 LOW: Final = 1
 HIGH: Final = 2
@@ -123,11 +128,25 @@ class LandslideInputs(BaseModel):
 
     post: Side = Field(description="one to three post-event SAR acquisitions of one track; the first gives the grid")
     pre: Side = Field(description="one to three pre-event SAR acquisitions of that track, in any order")
-    dem: Href | None = Field(None, min_length=1, description="terrain height, m: the model reads slopes from it")
+    dem: Href | None = Field(
+        None,
+        min_length=1,
+        description="terrain height, m: the model reads slopes from it; marks layover, shadow and cliffs",
+    )
     exclude: Href | None = Field(
         None, min_length=1, description="raster (valid and above 0) or polygons that radar cannot judge"
     )
     units: Literal["db", "linear"] = Field("db", description="unit of `pre` and `post`")
+    orbit_pass: Literal["ascending", "descending"] | None = Field(
+        None,
+        description="direction of flight, for `dem`; None: from tags, else layover and shadow are not judged, and said",
+    )
+    incidence_deg: float | None = Field(
+        None,
+        ge=15,
+        le=60,
+        description="incidence at scene centre, degrees, for `dem`; None: from tags, else mid-swath with a warning",
+    )
 
     @model_validator(mode="after")
     def _named_once(self) -> "LandslideInputs":
