@@ -157,7 +157,8 @@ def test_expected_peak_grows_with_width_only():
     ("named", "error", "said"),
     [
         ({"hazard": "fire"}, UsageError, "flood, landslide, volcano"),
-        ({"hazard": "landslide"}, ModelUnknownError, "landslide"),
+        ({"hazard": "landslide"}, UsageError, "pre"),
+        ({"hazard": "landslide", "pre": "before.tif"}, ModelUnknownError, "landslide"),
         ({"hazard": "volcano"}, UsageError, "post.*inputs.*interferogram"),
         ({"posts": "x"}, UsageError, "posts.*inputs.*post.*options.*overlap"),
         ({"overlap": CHIP}, UsageError, "0 to 63"),

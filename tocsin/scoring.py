@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from tocsin.errors import InterruptedScoringError, ModelUnknownError, UsageError
-from tocsin.repository import list_models, load_model
+from tocsin.errors import InterruptedScoringError, UsageError
+from tocsin.repository import load_model
 from tocsin.result import Hazard, Result
 from tocsin.runtimes import open_runtime
 from tocsin.scoring_job import HazardJob, Order, ScoringOptions, expected_peak_bytes, plan_windows
@@ -45,17 +45,17 @@ def _known(hazard: str) -> _Known:
         from tocsin.hazards.flood import FloodInputs
 
         return _Known("flood", FloodInputs, open_flood_job)
+    if hazard == "landslide":
+        from tocsin.hazards.landslide import LandslideInputs
+        from tocsin.landslide_scoring import open_landslide_job
+
+        return _Known("landslide", LandslideInputs, open_landslide_job)
     if hazard == "volcano":
         from tocsin.hazards.volcano import VolcanoInputs
         from tocsin.volcano_scoring import open_volcano_job
 
         return _Known("volcano", VolcanoInputs, open_volcano_job)
-    if hazard not in HAZARDS:
-        raise UsageError(f"hazard {hazard!r}", f"one of {', '.join(HAZARDS)}", "choose one of these")
-    there = ", ".join(list_models()) or "no model"
-    raise ModelUnknownError(
-        f"hazard {hazard!r}, for which no model is there", f"one of: {there}", "score flood or volcano"
-    )
+    raise UsageError(f"hazard {hazard!r}", f"one of {', '.join(HAZARDS)}", "choose one of these")
 
 
 def score(hazard: str, *, out: str | Path, options: ScoringOptions | None = None, **named: Any) -> Result:  # noqa: ANN401 - fields of two models, which check them
@@ -64,14 +64,15 @@ def score(hazard: str, *, out: str | Path, options: ScoringOptions | None = None
     Parameters
     ----------
     hazard
-        ``flood`` or ``volcano``.
+        ``flood``, ``landslide`` or ``volcano``.
     out
         Folder of the products; made when missing.
     options
         Passed whole; or its fields by name.
     **named
         Inputs of the hazard (flood: ``post``, ``pre``, ``reference_water``, ``dem``, ``exclude``, ``units``, ...;
-        volcano: ``interferogram``, ``coherence``, ``phase``, ``units``, ...) and fields of `ScoringOptions`.
+        landslide: ``pre``, ``post`` (one to three names each), ``dem``, ``exclude``, ``units``, ...; volcano:
+        ``interferogram``, ``coherence``, ``phase``, ``units``, ...) and fields of `ScoringOptions`.
 
     Returns
     -------

@@ -1,6 +1,6 @@
 """A scoring's result for a human reader."""
 
-from tocsin.result import AnomalySummary, FloodSummary, Result, ScoringPlan, VolcanoSummary
+from tocsin.result import AnomalySummary, FloodSummary, LandslideSummary, Result, ScoringPlan, VolcanoSummary
 
 
 def scoring_text(result: Result) -> str:
@@ -13,6 +13,8 @@ def scoring_text(result: Result) -> str:
         lines += _plan_lines(result.summary)
     elif isinstance(result.summary, FloodSummary):
         lines += _flood_lines(result.summary)
+    elif isinstance(result.summary, LandslideSummary):
+        lines += _landslide_lines(result.summary)
     elif isinstance(result.summary, VolcanoSummary):
         lines += _volcano_lines(result.summary)
     elif isinstance(result.summary, AnomalySummary):
@@ -45,6 +47,20 @@ def _flood_lines(summary: FloodSummary) -> list[str]:
     }
     lines = [f"{name:<12}{area:,.2f} km2" for name, area in figures.items() if area is not None]
     return [*lines, f"{'polygons':<12}{summary.polygons}"]
+
+
+def _landslide_lines(summary: LandslideSummary) -> list[str]:
+    expected, days = "nothing was seen", summary.days_between
+    if summary.expected_landslides is not None and summary.expected_landslides_interval is not None:
+        low, high = summary.expected_landslides_interval
+        expected = f"{summary.expected_landslides:,.1f} landslides, 90 % interval {low:,.0f} to {high:,.0f}"
+    return [
+        f"{'expected':<12}{expected}",
+        f"{'cells':<12}{summary.high_cells} high, {summary.low_cells} low, of {summary.cells}",
+        f"{'observed':<12}{summary.observed_km2:,.2f} km2",
+        f"{'slid':<12}{summary.landslide_km2:,.2f} km2",
+        f"{'gap':<12}{'unknown' if days is None else f'{days:.1f} days'}",
+    ]
 
 
 def _volcano_lines(summary: VolcanoSummary) -> list[str]:
