@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from export import engine_commands
 from tocsin.cli.output import emit, table
 from tocsin.errors import ModelInvalidError, ProductExistsError, UsageError
 
@@ -93,6 +94,10 @@ def config(
     repository = find_repository(model_repository)
     manifest = rewrite_config(repository, name)
     emit(manifest, as_json=as_json, text=f"{repository / name / 'config.pbtxt'} written")
+
+
+app.command("engine")(engine_commands.engine)
+app.command("repository")(engine_commands.repository)
 
 
 def data_folder() -> Path | None:

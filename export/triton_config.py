@@ -34,8 +34,8 @@ def config_pbtxt(facts: ModelFacts, graph_sha256: str, precision: Precision = "f
         'backend: "onnxruntime"\n'
         f'default_model_filename: "{GRAPH_FILES[precision]}"\n'
         f"max_batch_size: {MAX_BATCH}\n"
-        f"input [\n{_tensors(facts.inputs)}\n]\n"
-        f"output [\n{_tensors(facts.outputs)}\n]\n"
+        f"input [\n{tensors(facts.inputs)}\n]\n"
+        f"output [\n{tensors(facts.outputs)}\n]\n"
         "version_policy { latest { num_versions: 1 } }\n"
         "instance_group [ { count: 1 kind: KIND_CPU } ]\n"
         + served_as(precision, graph_sha256)
@@ -81,7 +81,8 @@ def _chip(spec: TensorSpec, chip_px: int) -> str:
     return ", ".join(str(chip_px if size == DYNAMIC else size) for size in spec.shape)
 
 
-def _tensors(specs: Sequence[TensorSpec]) -> str:
+def tensors(specs: Sequence[TensorSpec]) -> str:
+    """Return the entries of `input` or `output`: names, type and shapes, the batch left out."""
     blocks = (
         f'  {{\n    name: "{spec.name}"\n    data_type: TYPE_FP32\n'
         f"    dims: [ {', '.join(map(str, spec.shape))} ]\n  }}"

@@ -9,10 +9,12 @@ import pytest
 from onnx import TensorProto, helper
 from pydantic import ValidationError
 
+from tocsin.engines import ExamCase
 from tocsin.errors import ModelInvalidError, RuntimeUnavailableError, UsageError
 from tocsin.runtimes import RuntimeOptions, available_cores, open_runtime
 from tocsin.runtimes.fake import FakeRuntime
 from tocsin.runtimes.onnx import OnnxRuntime, session_options
+from tocsin.runtimes.tensorrt import Surface, TensorRTRuntime
 
 
 @dataclass
@@ -39,15 +41,33 @@ def write_graph(path):
     return StandInModel(path)
 
 
-@pytest.fixture(params=["fake", "onnx"])
+SERVED = [pytest.param(name, marks=pytest.mark.triton) for name in ("grpc", "http", "memory")]
+
+
+@pytest.fixture(params=["fake", "onnx", "tensorrt", *SERVED])
 def runtime(request, tmp_path):
-    """Every runtime that runs on this machine, with the identity graph."""
+    """Every runtime, with the identity graph: TensorRT on a fake card, Triton on a real server."""
     if request.param == "fake":
         opened = FakeRuntime.identity()
-    else:
+    elif request.param == "onnx":
         opened = open_runtime(write_graph(tmp_path / "model.onnx"), RuntimeOptions())
+    elif request.param == "tensorrt":
+        opened = engine_of(write_graph(tmp_path / "model.onnx"), request)
+    else:
+        opened = request.getfixturevalue("triton_server").open(transport=request.param)
     with opened:
         yield opened
+
+
+def engine_of(model, request):
+    """Open that graph as an engine for chips of up to 512 px."""
+    trt, cuda = request.getfixturevalue("fake_tensorrt"), request.getfixturevalue("fake_cuda")
+    trt.chip_px = 512
+    exam = ExamCase({"s1": chips()}, {"water": chips()[:, :1]})
+    profile = {"name": "s1", "smallest": (1, 2, 32, 32), "usual": (2, 2, 64, 64), "largest": (8, 2, 512, 512)}
+    write = request.getfixturevalue("fake_engine")
+    engine = write(plan=model.path.read_bytes(), case=exam, precision="fp32", profile=(profile,))
+    return TensorRTRuntime(engine, model.path, Surface(trt, cuda))
 
 
 def chips(batch=1, size=64, seed=0):
@@ -60,8 +80,8 @@ def chips(batch=1, size=64, seed=0):
 
 def test_says_what_runs(runtime):
     """A runtime names itself, its device and its precision."""
-    assert runtime.name in {"fake", "onnx"}
-    assert runtime.device == "cpu"
+    devices = {"fake": "cpu", "onnx": "cpu", "tensorrt": "cuda", "grpc": "cpu", "http": "cpu"}
+    assert runtime.device == devices[runtime.name]
     assert runtime.precision == "fp32"
 
 
@@ -159,13 +179,6 @@ def test_silent_fallback_is_refused(tmp_path, monkeypatch):
     )
     with pytest.raises(RuntimeUnavailableError, match="fell back"):
         open_runtime(model, RuntimeOptions(device="cuda"))
-
-
-@pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
-def test_runtimes_that_are_not_there_say_so(name, tmp_path):
-    """A runtime of the contract that this version lacks is refused by name."""
-    with pytest.raises(RuntimeUnavailableError, match=name):
-        open_runtime(StandInModel(tmp_path), RuntimeOptions(runtime=name))
 
 
 @pytest.mark.parametrize("name", ["torch", "grpc://host", "grpc://:8001", "onnx ", ""])
