@@ -43,7 +43,9 @@ class LandslideConfig(BaseModel):
     side_widths: tuple[int, ...] = Field(
         (24, 48, 64), min_length=1, max_length=5, description="Stages of the U-Net of a side, from half resolution."
     )
-    embedding: int = Field(32, ge=4, le=64, description="Channels of the embedding of a side.")
+    embedding: int = Field(
+        32, ge=4, le=64, description="Channels of the embedding of a side; its mean backscatter is among them."
+    )
     widths: tuple[int, ...] = Field(
         (40, 64, 96, 160),
         min_length=1,
@@ -165,7 +167,7 @@ class SideEmbedding(nn.Module):
             nn.ReLU(inplace=True),
         )
         self.side = UNetBody(2 * width + _LEVEL_CHANNELS, config.side_widths)
-        self.out = nn.Conv2d(config.side_widths[0], config.embedding, 1)
+        self.out = nn.Conv2d(config.side_widths[0], config.embedding - _LEVEL_CHANNELS, 1)
         self.any = nn.Sequential(convolution(2 * config.embedding, config.embedding), nn.Conv2d(config.embedding, 1, 1))
 
     def forward(self, seen: Seen) -> Tensor:
@@ -181,7 +183,8 @@ class SideEmbedding(nn.Module):
         levels = torch.cat([_scaled(_db(seen.power), self.config) * (seen.share > 0), seen.share], dim=2).flatten(0, 1)
         levels = nn.functional.avg_pool2d(levels, 2).to(encoded.dtype)
         _, finest = self.side(torch.cat([mean, most, levels], dim=1))
-        return self.out(finest).reshape(batch, -1, *finest.shape[-2:])
+        embedded = torch.cat([self.out(finest), levels], dim=1)
+        return embedded.reshape(batch, -1, *finest.shape[-2:])
 
     def contains_any(self, seen: Seen) -> Tensor:
         """Return the log odds of any landslide in each chip, [B]: the mean over pixels that both sides show."""

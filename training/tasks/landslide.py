@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,10 @@ from training.objectives.density import count_loss
 from training.objectives.segmentation import cross_entropy_and_dice
 from training.recipe_parts import Stage
 from training.stages import one_cycle
+
+LEAST_PX: Final = 50
+"""Pixels of landslides that a chip of the first stage shows, if it holds any, as in the
+detection task of Sen12Landslides."""
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 StageName = Literal["presence", "segmentation"]
@@ -95,7 +99,9 @@ class LandslideTask(LightningModule):
         weight = where.mean(dim=(1, 2))
         if self._name == "presence":
             odds = self.network.embedding.contains_any(seen)
-            total = nn.functional.binary_cross_entropy_with_logits(odds, (heads > 0).float(), weight=weight)
+            # Landslides that hardly cover a pixel would teach that what holds landslides looks like what holds none.
+            clear = (heads == 0) | (mask.sum(dim=(1, 2)) >= LEAST_PX)
+            total = nn.functional.binary_cross_entropy_with_logits(odds, (heads > 0).float(), weight=weight * clear)
         else:
             total = self._second(self(pre, post, dem), (mask, heads), where, weight)
         self.log("loss", total, prog_bar=True)
