@@ -106,6 +106,10 @@ def tensorrt_config(model: Model, plans: Mapping[str, Engine], options: Producti
     files = "".join(
         f'cc_model_filenames {{ key: "{capability}" value: "{plan_name(capability)}" }}\n' for capability in plans
     )
+    # An engine that every card from Ampere on may load serves those without one of their own.
+    wide = [capability for capability, each in plans.items() if each.record.key.hardware == "ampere-plus"]
+    if wide:
+        files += f'default_model_filename: "{plan_name(wide[0])}"\n'
     return _config(model, 'platform: "tensorrt_plan"\n' + files, min([MAX_BATCH, *batches]), options)
 
 
