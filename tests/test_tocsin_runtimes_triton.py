@@ -358,11 +358,13 @@ def test_http_reads_what_is_served(http_server):
 def test_http_controls_models(http_server):
     """The index gives state and reason; an error of the server is one of ours."""
     where, answers = http_server
-    answers["/v2/repository/index"] = (200, [{"name": "flood", "state": "UNAVAILABLE", "reason": "unloaded"}])
+    flood = {"name": "flood", "state": "UNAVAILABLE", "reason": "unloaded"}
+    volcano = [{"name": "volcano", "state": "READY"}, {"name": "volcano", "state": "UNAVAILABLE", "reason": "old"}]
+    answers["/v2/repository/index"] = (200, [flood, *volcano])
     answers["/v2/repository/models/flood/load"] = (400, {"error": "failed to load 'flood'"})
     answers["/v2/repository/models/flood/unload"] = (200, {})
     wire = HttpWire(where)
-    assert wire.index() == {"flood": ("UNAVAILABLE", "unloaded")}
+    assert wire.index() == {"flood": ("UNAVAILABLE", "unloaded"), "volcano": ("READY", "")}
     wire.unload("flood")
     with pytest.raises(UsageError, match="failed to load"):
         wire.load("flood", 1.0)

@@ -178,8 +178,10 @@ class TritonRuntime:
             return
         pending = [self._pool.submit(ask_lane, lane) for lane in range(lanes)]
         wait(pending)
-        for each in pending:
-            each.result()
+        errors = [error for each in pending if (error := each.exception()) is not None]
+        # A full queue is the least of several troubles.
+        for error in sorted(errors, key=lambda error: isinstance(error, Away) and error.queue_full):
+            raise error
 
     def _attach(self) -> None:
         """Compare the server's model with the manifest, run a chip, and try shared memory; once a connection."""

@@ -20,8 +20,8 @@ from tocsin.errors import RuntimeUnavailableError, UsageError
 from tocsin.runtimes import FloatArray
 from tocsin.runtimes.triton_memory import SharedMemory
 
-CONNECT_S: Final = 5.0
-"""How long a server may take to accept a connection."""
+CONNECT_S: Final = 15.0
+"""How long a server may take for what needs no graph."""
 CERTIFICATES: Final = "TOCSIN_TRITON_CA"
 """Environment variable: file of the authorities that a grpcs:// server is checked against; the system's by default."""
 ENDPOINT: Final = re.compile(r"^(grpcs?|http)://([^\s/:]+):(\d+)$")
@@ -308,6 +308,8 @@ class HttpWire:
     def index(self) -> dict[str, tuple[str, str]]:
         """Return state and reason of every model that the server was asked to load, by name."""
         rows = json.loads(self._send("POST", "/v2/repository/index", b"{}")[0])
+        # Of several versions the one that is ready counts.
+        rows.sort(key=lambda row: row.get("state") == "READY")
         return {row["name"]: (row.get("state", ""), row.get("reason", "")) for row in rows}
 
     def load(self, model: str, timeout_s: float) -> None:
