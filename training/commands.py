@@ -1,11 +1,15 @@
-"""`tocsin train`: a recipe in, a checkpoint out."""
+"""`tocsin train`: a recipe in, a checkpoint out; and `tocsin evaluate` on data sets whose readers are of training."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tocsin.cli.output import emit, set_up_logging, table
+from tocsin.cli import options as common
+from tocsin.cli.output import checked, emit, set_up_logging, table
+
+if TYPE_CHECKING:
+    from training.patch_evaluation import PatchFigures, PatchReport
 
 
 def train(
@@ -46,3 +50,62 @@ def train(
         "metrics": [row.model_dump(mode="json") for row in trained.facts.metrics],
     }
     emit(payload, as_json=as_json, text=f"{text}\ncheckpoint {trained.checkpoint}\nheld-out chips {trained.report}")
+
+
+def sen12landslides(
+    data: Annotated[
+        Path, typer.Option("--data", metavar="DIR", help="Folder of unpacked patches (.nc) of Sen12Landslides.")
+    ],
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            "--predictions", metavar="CSV", help="Also write id, label (predicted) and score (P(low or high))."
+        ),
+    ] = None,
+    model_repository: common.ModelRepository = None,
+    runtime: common.Runtime = None,
+    device: common.Device = None,
+    precision: common.Precision = None,
+    threads: common.Threads = None,
+    threshold: common.Threshold = None,
+    as_json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Landslide masks on the published patches of Sen12Landslides, beside the ratio of VH."""
+    set_up_logging(quiet=quiet)
+    from tocsin.progress import progress_bar
+    from training.datasets.sen12landslides import Sen12Landslides
+    from training.patch_evaluation import PatchOptions, evaluate_patches, write_predictions
+
+    options = checked(
+        PatchOptions,
+        model_repository=model_repository,
+        runtime=runtime,
+        device=device,
+        precision=precision,
+        threads=threads,
+        threshold=threshold,
+    )
+    with progress_bar("patches", len(Sen12Landslides(data).names()), quiet=quiet) as advance:
+        report = evaluate_patches(data, options, advance)
+    if predictions is not None:
+        write_predictions(predictions, report.patches)
+    emit(report, as_json=as_json, text=_described(report))
+
+
+def _described(report: "PatchReport") -> str:
+    head = ("REGION", "PATCHES", "WITH", "AUROC PATCHES", "AUROC PIXELS", "VH RATIO", "BELOW")
+    return "\n".join(
+        (
+            table(head, [_row(each) for each in (report.figures, *report.regions)]),
+            f"{report.days_unknown} patches without known days were not judged",
+            f"{report.model} ({report.precision}, {report.runtime} on {report.device}), threshold {report.threshold:g}",
+            report.conventions,
+        )
+    )
+
+
+def _row(each: "PatchFigures") -> tuple[str, ...]:
+    areas = (each.patch_auroc, each.auroc, each.ratio_auroc)
+    figures = ("-" if area is None else f"{area:.3f}" for area in areas)
+    return each.name, str(each.patches), str(each.with_landslides), *figures, str(each.below)

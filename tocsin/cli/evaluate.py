@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from tocsin.cli import options as common
+from tocsin.cli.evaluate_landslide import landslide
 from tocsin.cli.evaluate_volcano import volcano
 from tocsin.cli.output import checked, emit, set_up_logging, table
 from tocsin.cli.registry import add_registered
@@ -20,6 +21,7 @@ def _evaluate() -> None:
     """Measure a model on labelled scenes, beside a baseline."""
 
 
+app.command("landslide")(landslide)
 app.command("volcano")(volcano)
 add_registered(app, "evaluate")
 
