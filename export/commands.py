@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from export import engine_commands
-from tocsin.cli.output import emit, table
+from tocsin.cli.output import emit, set_up_logging
+from tocsin.cli.parity import parity_table
 from tocsin.errors import ModelInvalidError, ProductExistsError, UsageError
 
 if TYPE_CHECKING:
-    from tocsin.manifest import Manifest, Parity
+    from tocsin.manifest import Manifest, Precision
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Turn a checkpoint into a model that can be run.")
 
@@ -26,18 +27,32 @@ Repository = Annotated[
         help="Folder of models to write into; by default the one that scoring reads.",
     ),
 ]
+Precisions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--precision",
+        metavar="fp32|fp16|int8",
+        help="Precision to make, once for each; all by default. Beside fp32 for a checkpoint, from fp32 for a model.",
+    ),
+]
 
 
 @app.command("model")
 def model(
-    checkpoint: Checkpoint, model_repository: Repository = None, overwrite: Overwrite = False, as_json: Json = False
+    checkpoint: Checkpoint,
+    precision: Precisions = None,
+    model_repository: Repository = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
 ) -> None:
-    """Run every step: graph, parity, repository. Nothing is written when a figure is over its limit."""
+    """Run every step: graph, parity, precision, repository. Nothing is written when a figure is over its limit."""
     from export.model import export_model
     from tocsin.repository import find_repository
 
+    set_up_logging(quiet=False)
     repository = model_repository or find_repository()
-    manifest = export_model(checkpoint, repository, data_folder(), overwrite=overwrite)
+    chosen = chosen_precisions(precision)
+    manifest = export_model(checkpoint, repository, data_folder(), precisions=chosen, overwrite=overwrite)
     emit(manifest, as_json=as_json, text=_described(manifest, repository))
 
 
@@ -81,6 +96,25 @@ def parity(
     emit(figures, as_json=as_json, text=parity_table(figures))
 
 
+@app.command("precision")
+def precision(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Model of the repository.")],
+    precision: Precisions = None,
+    model_repository: Repository = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Make the FP16 and INT8 graphs of a model from its FP32 graph. Over a limit nothing is written."""
+    from export.model import export_precisions
+    from tocsin.repository import find_repository
+
+    set_up_logging(quiet=False)
+    repository = find_repository(model_repository)
+    chosen = chosen_precisions(precision)
+    manifest = export_precisions(name, repository, data_folder(), chosen, overwrite=overwrite)
+    emit(manifest, as_json=as_json, text=_described(manifest, repository))
+
+
 @app.command("config")
 def config(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Model of the repository.")],
@@ -116,30 +150,28 @@ def data_folder() -> Path | None:
     return Path(named)
 
 
-def parity_table(figures: "Parity") -> str:
-    """Return the figures of every case as text, with the limits below."""
-    rows = [
-        (
-            row.case,
-            " x ".join(map(str, row.shape)),
-            str(row.valid_pixels),
-            f"{row.max_difference:.2g}",
-            str(row.flipped_pixels),
-            "same" if row.same_nan else "MOVED",
-        )
-        for row in figures.rows
-    ]
-    limits = (
-        f"largest difference {figures.max_difference:.2g} (limit {figures.limit_difference:.2g}), "
-        f"flipped {figures.flipped_fraction:.4%} (limit {figures.limit_flipped:.4%}), against {figures.reference}"
-    )
-    return table(("case", "shape", "valid", "difference", "flipped", "NaN"), rows) + "\n" + limits
+def chosen_precisions(named: list[str] | None) -> "tuple[Precision, ...]":
+    """Return the precisions to make from fp32, each once; all when none was named.
+
+    Raises
+    ------
+    UsageError
+        When one is no precision.
+    """
+    from export.precision.lowering import LOWER
+
+    for each in named or ():
+        if each not in {"fp32", *LOWER}:
+            raise UsageError(f"--precision {each}", f"fp32, {', '.join(LOWER)}", "choose among these")
+    return tuple(each for each in LOWER if named is None or each in named)
 
 
 def _described(manifest: "Manifest", repository: Path) -> str:
     lines = [f"{manifest.name} {manifest.version} written to {repository / manifest.name}"]
     for artifact in manifest.artifacts:
         lines += [f"{artifact.path} {artifact.precision} {artifact.bytes} bytes", f"sha256 {artifact.sha256}"]
+        if artifact.layers:
+            lines.append(f"{artifact.layers} layers, kept in fp32: {', '.join(artifact.kept_fp32) or 'none'}")
         lines.append(parity_table(artifact.parity))
     if not any(row.case.startswith("real") for artifact in manifest.artifacts for row in artifact.parity.rows):
         lines.append("parity was measured on simulated chips only: set TOCSIN_DATA to add real ones")

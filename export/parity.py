@@ -4,9 +4,12 @@ One reference and one candidate run the same chips. Compared are the largest dif
 and the places of NaN; the figures go into the manifest.
 """
 
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +19,10 @@ from torch import nn
 
 from tocsin.errors import ModelInvalidError
 from tocsin.manifest import ModelFacts, Parity, ParityRow, Record
+from tocsin.runtimes import RuntimeOptions
+
+if TYPE_CHECKING:
+    from tocsin.runtimes.onnx import OnnxRuntime
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -28,6 +35,9 @@ class OutputLimits(Record):
     )
     difference: float | None = Field(
         default=None, gt=0, description="Largest difference in the output's own unit; null: as for all"
+    )
+    flipped: float | None = Field(
+        default=None, ge=0, le=1, description="Share of its decisions that may change; null: as for all"
     )
 
 
@@ -86,6 +96,18 @@ class TorchReference:
         return {spec.name: value.numpy() for spec, value in zip(self._facts.outputs, outputs, strict=False)}
 
 
+@contextmanager
+def running(graph: bytes) -> Iterator["OnnxRuntime"]:
+    """Run a graph as scoring runs it while the block lasts: the same runtime, the same options."""
+    from tocsin.runtimes.onnx import OnnxRuntime
+
+    with tempfile.TemporaryDirectory(prefix="tocsin-") as folder:
+        path = Path(folder) / "model.onnx"
+        path.write_bytes(graph)
+        with OnnxRuntime(path, RuntimeOptions()) as runtime:
+            yield runtime
+
+
 def measure(
     reference: Runs,
     candidate: Runs,
@@ -108,17 +130,34 @@ def measure(
     """
     rows: list[ParityRow] = []
     for batch in chips:
-        wanted, given = reference.run(batch.inputs), candidate.run(batch.inputs)
-        for spec in facts.outputs:
-            own = limits.outputs.get(spec.name, OutputLimits())
-            pair = _Pair(batch.case, spec.name, wanted[spec.name], given[spec.name])
-            rows.append(_row(pair, own, facts.threshold))
+        rows += compare(batch.case, reference.run(batch.inputs), candidate.run(batch.inputs), facts, limits)
     return Parity(
         reference=reference.name,
         limit_difference=limits.difference,
         limit_flipped=limits.flipped,
         rows=tuple(rows),
     )
+
+
+def compare(
+    case: str,
+    wanted: Mapping[str, FloatArray],
+    given: Mapping[str, FloatArray],
+    facts: ModelFacts,
+    limits: ParityLimits,
+) -> list[ParityRow]:
+    """Return one row per output of the manifest; arrays [batch, ...] by output name.
+
+    Raises
+    ------
+    ModelInvalidError
+        When shapes differ.
+    """
+    rows = []
+    for spec in facts.outputs:
+        pair = _Pair(case, spec.name, wanted[spec.name], given[spec.name])
+        rows.append(_row(pair, limits.outputs.get(spec.name, OutputLimits()), facts.threshold))
+    return rows
 
 
 def check(parity: Parity, what: str) -> None:
@@ -134,7 +173,7 @@ def check(parity: Parity, what: str) -> None:
     Raises
     ------
     ModelInvalidError
-        When a difference, the share of flipped pixels or a NaN is over its limit.
+        When a difference, the share of flipped pixels, a figure's change or a NaN is over its limit.
     """
     todo = "do not use it: look at the operators that the named case reaches, or train with smaller logits"
     against = f"{what} against {parity.reference}"
@@ -154,6 +193,21 @@ def check(parity: Parity, what: str) -> None:
         raise ModelInvalidError(
             f"{against}: {parity.flipped_fraction:.3%} of decisions flipped, most in {worst.case!r} ({worst.output})",
             f"at most {parity.limit_flipped:.3%}",
+            todo,
+        )
+    shares = parity.flipped_shares
+    for row in parity.rows:
+        if row.limit_flipped is not None and shares[row.output] > row.limit_flipped:
+            raise ModelInvalidError(
+                f"{against}: {shares[row.output]:.3%} of decisions of {row.output} flipped",
+                f"at most {row.limit_flipped:.3%}",
+                todo,
+            )
+    if parity.limit_change is not None and abs(parity.change) > parity.limit_change:
+        worst = max(parity.rows, key=lambda row: abs(row.change or 0.0))
+        raise ModelInvalidError(
+            f"{against}: {worst.metric} of {worst.output} changed by {parity.change:+.4f} on {worst.case!r}",
+            f"at most {parity.limit_change:g} either way",
             todo,
         )
 
@@ -199,5 +253,6 @@ def _row(pair: _Pair, limits: OutputLimits, threshold: float) -> ParityRow:
         max_difference=float(f"{difference:.3g}"),
         flipped_pixels=int(np.count_nonzero(flipped)),
         limit_difference=limits.difference,
+        limit_flipped=limits.flipped,
         same_nan=bool(np.array_equal(missing, np.isnan(given))),
     )

@@ -33,7 +33,7 @@ def run(*arguments):
 
 def test_exports_a_model_and_prints_its_parity(tiny_checkpoint, tmp_path, capsys) -> None:
     """The table, the limits and where the model is go to stdout; without real chips it says so."""
-    run("model", tiny_checkpoint, "--model-repository", tmp_path)
+    run("model", tiny_checkpoint, "--precision", "fp32", "--model-repository", tmp_path)
 
     printed = capsys.readouterr().out
     assert str(tmp_path / "flood") in printed
@@ -46,7 +46,7 @@ def test_exports_a_model_and_prints_its_parity(tiny_checkpoint, tmp_path, capsys
 def test_json_is_the_manifest(tiny_checkpoint, tmp_path, capsys, monkeypatch) -> None:
     """With --json stdout is the manifest and nothing else."""
     monkeypatch.setenv("TOCSIN_DATA", str(tmp_path))
-    run("model", tiny_checkpoint, "--model-repository", tmp_path / "models", "--json")
+    run("model", tiny_checkpoint, "--precision", "fp32", "--model-repository", tmp_path / "models", "--json")
 
     manifest = Manifest.model_validate_json(capsys.readouterr().out)
     assert manifest == load_model("flood", tmp_path / "models").manifest
@@ -56,15 +56,15 @@ def test_json_is_the_manifest(tiny_checkpoint, tmp_path, capsys, monkeypatch) ->
 def test_writes_where_scoring_reads(tiny_checkpoint, tmp_path, monkeypatch) -> None:
     """Without the option, TOCSIN_MODEL_REPOSITORY names the repository, and a folder that is missing is made."""
     monkeypatch.setenv("TOCSIN_MODEL_REPOSITORY", str(tmp_path / "new"))
-    run("model", tiny_checkpoint)
+    run("model", tiny_checkpoint, "--precision", "fp32")
     assert load_model("flood").folder == tmp_path / "new" / "flood"
 
 
 def test_an_existing_model_needs_overwrite(tiny_checkpoint, tiny_repository) -> None:
     """An existing model is replaced only when the user says so."""
     with pytest.raises(ProductExistsError, match="--overwrite"):
-        run("model", tiny_checkpoint, "--model-repository", tiny_repository)
-    run("model", tiny_checkpoint, "--model-repository", tiny_repository, "--overwrite")
+        run("model", tiny_checkpoint, "--precision", "fp32", "--model-repository", tiny_repository)
+    run("model", tiny_checkpoint, "--precision", "fp32", "--model-repository", tiny_repository, "--overwrite")
     assert load_model("flood", tiny_repository).manifest.artifacts[0].parity.rows[0].case == "simulated"
 
 

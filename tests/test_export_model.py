@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 from export import flood, model  # noqa: E402 - after the skip: they need torch
 from export.chips import simulated  # noqa: E402
 from export.parity import ParityChips, TorchReference  # noqa: E402
-from tocsin.errors import ModelInvalidError, ProductExistsError, UsageError  # noqa: E402
+from tocsin.errors import ModelInvalidError, ProductExistsError  # noqa: E402
 from tocsin.manifest import Architecture  # noqa: E402
 from tocsin.repository import load_model  # noqa: E402
 from training import checkpoints  # noqa: E402
@@ -31,7 +31,7 @@ def _quick(monkeypatch):
 @pytest.mark.usefixtures("_quick")
 def test_a_checkpoint_becomes_a_model(tiny_checkpoint, tiny_graph, checkpoint_facts, tmp_path) -> None:
     """One call writes the graph, its parity and the facts of the checkpoint, and the model loads."""
-    manifest = model.export_model(tiny_checkpoint, tmp_path / "models", None)
+    manifest = model.export_model(tiny_checkpoint, tmp_path / "models", None, precisions=())
 
     loaded = load_model("flood", tmp_path / "models")
     assert loaded.manifest == manifest
@@ -49,7 +49,7 @@ def test_a_checkpoint_becomes_a_model(tiny_checkpoint, tiny_graph, checkpoint_fa
 def test_the_same_checkpoint_gives_the_same_folder(tiny_checkpoint, tmp_path) -> None:
     """Exporting again gives every file byte for byte."""
     for name in ("a", "b"):
-        model.export_model(tiny_checkpoint, tmp_path / name, None)
+        model.export_model(tiny_checkpoint, tmp_path / name, None, precisions=())
     for path in (tmp_path / "a").rglob("*"):
         if path.is_file():
             assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes()
@@ -63,7 +63,7 @@ def test_over_a_limit_nothing_is_written(tiny_checkpoint, tmp_path, monkeypatch)
         TorchReference, "run", lambda self, inputs: {name: 0.99 * each for name, each in run(self, inputs).items()}
     )
     with pytest.raises(ModelInvalidError, match="difference"):
-        model.export_model(tiny_checkpoint, tmp_path / "models", None)
+        model.export_model(tiny_checkpoint, tmp_path / "models", None, precisions=())
     assert not (tmp_path / "models").exists()
 
 
@@ -108,15 +108,6 @@ def test_a_graph_of_other_weights_is_refused(tiny_weights, checkpoint_facts, tin
     checkpoints.save(tmp_path / "other.safetensors", other, checkpoint_facts)
     with pytest.raises(ModelInvalidError, match="difference"):
         model.parity_of(tiny_graph, model.prepare(tmp_path / "other.safetensors"), None)
-
-
-def test_a_hazard_without_export_is_refused(tiny_weights, checkpoint_facts, tmp_path) -> None:
-    """A checkpoint of a hazard that cannot be exported names those that can."""
-    facts = checkpoint_facts.model_copy(update={"hazard": "landslide"})
-    checkpoints.save(tmp_path / "v.safetensors", tiny_weights, facts)
-    with pytest.raises(UsageError, match="landslide") as refused:
-        model.prepare(tmp_path / "v.safetensors")
-    assert "flood" in refused.value.expected
 
 
 def test_a_checkpoint_without_metrics_is_refused(tiny_weights, checkpoint_facts, tmp_path) -> None:

@@ -139,11 +139,13 @@ class MetricRow(Record):
 
 
 class ParityRow(Record):
-    """One comparison of an artifact with its reference on the same chips."""
+    """One comparison of an artifact with its reference on the same chips: of one batch, or of a set of chips."""
 
     case: Text = Field(description="Name of the chips: real or simulated, holes, sizes")
     output: Name = Field(description="Output of the graph that was compared")
-    shape: tuple[Annotated[int, Field(ge=1)], ...] = Field(description="Shape of the output, batch included")
+    shape: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        description="Shape of the output, batch included; of a set of chips their number alone"
+    )
     valid_pixels: int = Field(ge=0, description="Pixels (or chips) with an answer, over the whole batch")
     max_difference: float = Field(ge=0, description="Largest difference at a valid pixel, in the output's unit")
     flipped_pixels: int = Field(
@@ -152,7 +154,17 @@ class ParityRow(Record):
     limit_difference: float | None = Field(
         default=None, gt=0, description="Largest difference allowed of an output in a unit of its own; null: as for all"
     )
+    limit_flipped: float | None = Field(
+        default=None, ge=0, le=1, description="Largest share of flips allowed of this output; null: as for all"
+    )
     same_nan: bool = Field(description="NaN in exactly the same places")
+    worst: Text | None = Field(
+        default=None, description="Of a set: the chip with the largest share of flips; null: none flipped"
+    )
+    metric: Text | None = Field(default=None, description="What is known to be right, and how it is counted")
+    change: float | None = Field(
+        default=None, description="That figure less the reference's on the same chips, in its unit; null without truth"
+    )
 
 
 class Parity(Record):
@@ -161,6 +173,9 @@ class Parity(Record):
     reference: Text = Field(description="What it was compared with, for example 'torch' or 'fp32'")
     limit_difference: float = Field(gt=0, description="Largest difference allowed, in the output's unit")
     limit_flipped: float = Field(ge=0, le=1, description="Largest share of flipped valid pixels allowed")
+    limit_change: float | None = Field(
+        default=None, gt=0, description="Largest change of a figure allowed, either way; null: no truth was used"
+    )
     rows: tuple[ParityRow, ...] = Field(min_length=1, description="One row per case")
 
     @property
@@ -170,12 +185,26 @@ class Parity(Record):
 
     @property
     def flipped_fraction(self) -> float:
-        """Share of the decisions of one output that changed, over all cases; of several outputs the largest share."""
+        """Share of the decisions of one output that changed, over all cases; of several outputs the largest share.
+
+        Outputs with a limit of their own are left out.
+        """
+        own = {row.output for row in self.rows if row.limit_flipped is not None}
+        return max((share for output, share in self.flipped_shares.items() if output not in own), default=0.0)
+
+    @property
+    def flipped_shares(self) -> dict[str, float]:
+        """Share of the decisions of each output that changed, over all cases."""
         valid, flipped = Counter[str](), Counter[str]()
         for row in self.rows:
             valid[row.output] += row.valid_pixels
             flipped[row.output] += row.flipped_pixels
-        return max(flipped[output] / max(1, pixels) for output, pixels in valid.items())
+        return {output: flipped[output] / max(1, pixels) for output, pixels in valid.items()}
+
+    @property
+    def change(self) -> float:
+        """The figure's change that is largest either way, over all rows with truth; 0 without any."""
+        return max((row.change for row in self.rows if row.change is not None), key=abs, default=0.0)
 
 
 class FileRecord(Record):
@@ -199,6 +228,13 @@ class Artifact(FileRecord):
     precision: Precision = Field(description="Precision of the arithmetic inside; inputs and outputs stay float32")
     opset: int = Field(ge=17, le=64, description="ONNX opset")
     parity: Parity = Field(description="How close it comes to its reference")
+    layers: int | None = Field(default=None, ge=1, description="Weighted layers in all; null: none was converted")
+    kept_fp32: tuple[Text, ...] = Field(
+        default=(), description="Layers, and values by operator, inside that stayed in float32"
+    )
+    calibration_chips: tuple[Text, ...] = Field(
+        default=(), description="Chips that ranges of activations were taken from; it was judged on others"
+    )
 
 
 class ModelFacts(Record):

@@ -7,7 +7,8 @@ import typer
 
 from tocsin.cli.options import Json, ModelRepository, Quiet
 from tocsin.cli.output import emit, set_up_logging, table
-from tocsin.manifest import MetricRow
+from tocsin.cli.parity import limits_line, parity_table
+from tocsin.manifest import Artifact, MetricRow
 
 
 def models(
@@ -38,6 +39,7 @@ def _list(repository: Path | None, *, as_json: bool) -> None:
                 "version": each.version,
                 "architecture": each.architecture.name,
                 "precisions": list(each.precisions),
+                "gates": [_gate(row) for row in each.artifacts],
                 "threshold": each.threshold,
                 "licence": each.licence,
                 "metrics": [row.model_dump(mode="json") for row in each.metrics],
@@ -50,13 +52,13 @@ def _list(repository: Path | None, *, as_json: bool) -> None:
             each.name,
             each.version,
             each.hazard,
-            ",".join(each.precisions),
+            ", ".join(_with_flips(row) for row in each.artifacts),
             each.architecture.name,
             _best(each.metrics[0]),
         )
         for each in manifests
     ]
-    head = ("NAME", "VERSION", "HAZARD", "PRECISIONS", "NETWORK", "FIRST METRIC")
+    head = ("NAME", "VERSION", "HAZARD", "PRECISIONS, FLIPPED", "NETWORK", "FIRST METRIC")
     text = table(head, rows) if rows else "no model"
     emit(payload, as_json=as_json, text=f"{text}\nin {folder}")
 
@@ -83,12 +85,37 @@ def _describe(name: str, repository: Path | None, *, as_json: bool) -> None:
         *(f"output      {spec.name}: {', '.join(spec.bands)} [{spec.unit}]" for spec in manifest.outputs),
         f"chip        {manifest.chip_px} px; runs as it is at {manifest.gsd_m[0]:g}-{manifest.gsd_m[1]:g} m",
         f"threshold   {manifest.threshold:g}",
-        *(f"graph       {row.precision}: {row.path}, {row.bytes / 2**20:.1f} MiB" for row in manifest.artifacts),
+        *(line for row in manifest.artifacts for line in _graph_lines(row)),
         f"licence     {manifest.licence}; {manifest.attribution}",
         "",
         table(("DATA SET", "SPLIT", "METRIC", "VALUE", "BASELINE", "N"), metrics),
+        *(
+            f"\n{row.precision}, decided otherwise than by {row.parity.reference}\n{parity_table(row.parity)}"
+            for row in manifest.artifacts
+            if row.parity.limit_change is not None
+        ),
     ]
     emit(manifest, as_json=as_json, text="\n".join(lines))
+
+
+def _gate(row: Artifact) -> dict[str, object]:
+    """Return the figures that one precision passed its gate with, beside their limits."""
+    parity = row.parity
+    figures = ("reference", "max_difference", "limit_difference", "flipped_fraction", "limit_flipped")
+    changes = {"change": parity.change, "limit_change": parity.limit_change} if parity.limit_change is not None else {}
+    return {"precision": row.precision, **{name: getattr(parity, name) for name in figures}, **changes}
+
+
+def _with_flips(row: Artifact) -> str:
+    """Return a precision, with the share of decisions that it flips where it is judged against fp32."""
+    return row.precision if row.parity.limit_change is None else f"{row.precision} {row.parity.flipped_fraction:.3%}"
+
+
+def _graph_lines(row: Artifact) -> list[str]:
+    lines = [f"graph       {row.precision}: {row.path}, {row.bytes / 2**20:.1f} MiB; {limits_line(row.parity)}"]
+    if row.layers:
+        lines.append(f"            {row.layers} layers, kept in fp32: {', '.join(row.kept_fp32) or 'none'}")
+    return lines
 
 
 def _best(row: MetricRow) -> str:
