@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 import tocsin
 from export.engine_plan import LEAST_HALF, build, input_ranges, parse
 from export.model import HAZARDS
-from export.parity import FloatArray, ParityChips, ParityLimits, check, measure
+from export.parity import FloatArray, OutputLimits, ParityChips, ParityLimits, check, measure
 from export.repository import file_record, put
 from export.triton_config import MAX_BATCH
 from tocsin.engines import (
@@ -153,14 +153,20 @@ def gate(engine: Engine, model: Model, surface: Surface, data: Path | None) -> P
 def limits_of(model: Model) -> ParityLimits:
     """Return the limits that the graph of this precision had to keep: its engine has to keep them, too."""
     own, parity = HAZARDS[model.manifest.hazard].LIMITS, model.artifact.parity
-    return own.model_copy(update={"difference": parity.limit_difference, "flipped": parity.limit_flipped})
+    outputs = {
+        row.output: own.outputs.get(row.output, OutputLimits()).model_copy(
+            update={"difference": row.limit_difference, "flipped": row.limit_flipped}
+        )
+        for row in parity.rows
+    }
+    return ParityLimits(difference=parity.limit_difference, flipped=parity.limit_flipped, outputs=outputs)
 
 
 def tolerances(model: Model) -> dict[str, float]:
     """Return by how much each output may be off in the exam."""
     limits = limits_of(model)
-    named = {name: own.difference for name, own in limits.outputs.items()}
-    return {spec.name: named.get(spec.name) or limits.difference for spec in model.manifest.outputs}
+    own = {name: each.difference for name, each in limits.outputs.items()}
+    return {spec.name: own.get(spec.name) or limits.difference for spec in model.manifest.outputs}
 
 
 def least_half(model: Model) -> float:

@@ -202,11 +202,18 @@ def test_the_gate_counts_decisions(fake_engine, fake_tensorrt, fake_cuda, model,
         gate(lax, model, Surface(fake_tensorrt, fake_cuda), None)
 
 
-def test_limits_are_those_of_the_graph(model, convolving_models) -> None:
-    """An engine has to keep what its graph had to keep in the manifest."""
+def test_limits_are_those_of_the_graph(model) -> None:
+    """An engine has to keep what its graph had to keep in the manifest, outputs in a unit of their own included."""
     limits = limits_of(model)
     assert (limits.difference, limits.flipped) == (2e-3, 5e-3)
     assert tolerances(model) == {"water": 2e-3}
+
+    parity = model.artifact.parity
+    row = parity.rows[0].model_copy(update={"limit_difference": 3.0, "limit_flipped": 0.25})
+    artifact = model.artifact.model_copy(update={"parity": parity.model_copy(update={"rows": (row,)})})
+    own = type(model)(model.manifest, model.folder, artifact)
+    assert tolerances(own) == {"water": 3.0}
+    assert limits_of(own).outputs["water"].flipped == 0.25
 
 
 def test_layers_that_the_gate_kept_need_not_be_half(model) -> None:
