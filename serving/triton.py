@@ -175,6 +175,7 @@ class Supervisor:
     interval_s: float
     _wanted: set[str] = field(default_factory=set, init=False)
     _down: dict[str, "_Backoff"] = field(default_factory=dict, init=False)
+    _index: dict[str, tuple[str, str]] = field(default_factory=dict, init=False)
     _wire: HttpWire = field(init=False)
 
     def run(self, stop: threading.Event) -> None:
@@ -219,12 +220,16 @@ class Supervisor:
             except (Away, TocsinError):
                 continue
             if all(index.get(name, ("", ""))[0] in {"READY", "UNAVAILABLE"} for name in self._wanted):
+                self._index = index
                 return None
         return None
 
     def _announce(self) -> None:
         """Say what is served, after a chip of every model."""
-        problems = {name: self.problem(name) for name in sorted(self._wanted)}
+        problems = {
+            name: self.problem(name) if self._index[name][0] == "READY" else self._index[name][1].partition("\n")[0]
+            for name in sorted(self._wanted)
+        }
         refused = {**self.stage.refused, **{name: why for name, why in problems.items() if why}}
         good = [name for name, why in problems.items() if not why]
         models = ", ".join(f"{name} {self._described(name)}" for name in good) or "no model"
@@ -269,7 +274,7 @@ class Supervisor:
                 self._wanted.discard(name)  # by its operator
                 continue
             elif state == "UNAVAILABLE" and name in self._wanted:
-                problem = reason
+                problem = reason.partition("\n")[0]
             else:
                 continue
             if problem is not None:

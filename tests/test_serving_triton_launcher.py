@@ -365,3 +365,15 @@ def test_a_signal_asks_and_a_second_one_insists():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_graph_that_does_not_load_is_named(stage, monkeypatch):
+    """Other models are served; the one that the server could not load is named with what it said, in one line."""
+    stage.refresh()
+    wire, told, stop = Wire(), [], threading.Event()
+    wire.states = {"flood": ("READY", ""), "volcano": ("UNAVAILABLE", "no ONNX graph\nAt: model.py")}
+    supervisor = Supervisor(Process(wire), stage, told.append, 0.01)
+    monkeypatch.setattr(supervisor, "_watch", lambda _: stop.set())
+    supervisor.run(stop)
+    assert told[0].models == ("flood",)
+    assert told[0].message.endswith("not ready: volcano (no ONNX graph)")

@@ -224,20 +224,38 @@ def test_a_server_that_is_killed_mid_scene_comes_back(
     triton_server.wait_for("ready", "flood", after=seen)
 
 
+def control(server, *words):
+    """Return exit code and JSON of `tocsin triton load` or `unload`."""
+    command = [*server.command, "triton", *words, "--http-port", str(server.http), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    return done.returncode, json.loads(done.stdout)
+
+
 def test_models_are_loaded_and_unloaded_by_name(triton_server):
     """An unloaded model is gone until it is loaded again; the launcher does not bring it back by itself."""
-
-    def control(*words):
-        command = [*triton_server.command, "triton", *words, "--http-port", str(triton_server.http), "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-        return done.returncode, json.loads(done.stdout)
-
     seen = len(triton_server.events)
-    assert control("unload", "identity") == (0, {"model": "identity", "state": "unloaded"})
+    assert control(triton_server, "unload", "identity") == (0, {"model": "identity", "state": "unloaded"})
     with pytest.raises(RuntimeUnavailableError, match="identity"):
         triton_server.open()
-    assert control("unload", "absent")[1]["error"]["code"] == "model_unknown"
-    assert control("load", "identity") == (0, {"model": "identity", "state": "loaded"})
+    assert control(triton_server, "unload", "absent")[1]["error"]["code"] == "model_unknown"
+    assert control(triton_server, "load", "identity") == (0, {"model": "identity", "state": "loaded"})
     with triton_server.open() as runtime:
         np.testing.assert_array_equal(runtime.run({"s1": chips()})["water"], chips()[:, :1])
     assert [event["event"] for event in triton_server.events[seen:]] == []
+
+
+def test_tls_and_an_admin_key(guarded_server, monkeypatch):
+    """With TLS only who knows the authority is answered over gRPC; without the key nobody changes what is served."""
+    server, paths = guarded_server
+    secure = RuntimeOptions(runtime=f"grpcs://localhost:{server.grpc}", deadline_s=60)
+    with pytest.raises(RuntimeUnavailableError):
+        open_runtime(server.model(), secure)
+    with pytest.raises(RuntimeUnavailableError):
+        open_runtime(server.model(), RuntimeOptions(runtime=server.url("grpc")))
+    monkeypatch.setenv("TOCSIN_TRITON_CA", paths["cert"])
+    with open_runtime(server.model(), secure) as runtime:
+        assert not runtime.shared_memory
+        np.testing.assert_array_equal(runtime.run({"s1": chips()})["water"], chips()[:, :1])
+    code, said = control(server, "unload", "identity")
+    assert (code, said["error"]["code"]) == (5, "runtime_unavailable")
+    assert control(server, "unload", "identity", "--admin-key-file", paths["admin"])[0] == 0

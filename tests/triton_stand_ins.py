@@ -3,12 +3,14 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,17 +60,24 @@ def identity_graph(*, slow=False):
     return model.SerializeToString()
 
 
-def write_small_model(repository, name, facts, *, busy=False):
-    """Write the identity under a name, configured as export does it; slow and with a short queue if busy."""
-    from export.triton_config import QUEUE_SIZE, config_pbtxt
+def write_small_model(repository, name, facts, kind="whole"):
+    """Write the identity under a name.
+
+    Its configuration is whole, as export writes it, or bare: names, and what is served; a busy one is slow and has a
+    short queue.
+    """
+    from export.triton_config import QUEUE_SIZE, config_pbtxt, served_as
     from tocsin.manifest import Manifest
 
-    content = identity_graph(slow=busy)
+    content = identity_graph(slow=kind == "busy")
     digest = hashlib.sha256(content).hexdigest()
     row = facts["artifacts"][0] | {"sha256": digest, "bytes": len(content)}
     manifest = Manifest.model_validate(facts | {"name": name, "artifacts": [row], "files": []})
     config = config_pbtxt(manifest, digest)
-    if busy:
+    if kind == "bare":
+        config = f'name: "{name}"\nbackend: "onnxruntime"\ndefault_model_filename: "model.onnx"\n'
+        config += served_as("fp32", digest)
+    elif kind == "busy":
         config = config.replace(f"max_queue_size: {QUEUE_SIZE}", f"max_queue_size: {SMALL_QUEUE}")
     folder = repository / name
     (folder / "1").mkdir(parents=True)
@@ -153,6 +162,33 @@ def free_ports(number):
     return ports
 
 
+@contextmanager
+def served(repository, *options):
+    """Run `tocsin triton` on a repository; afterwards nothing of it is left."""
+    http, grpc, metrics = free_ports(3)
+    ports = ["--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)]
+    process = subprocess.Popen(
+        [*TOCSIN, "triton", "--json", "--model-repository", str(repository), *ports, *options],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")},
+    )
+    running = RunningServer(process, repository, http, grpc, metrics)
+    reader = threading.Thread(target=running.read)
+    reader.start()
+    try:
+        running.wait_for("ready")
+        yield running
+    finally:
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(PATIENCE_S)
+        reader.join()
+    assert code == 0
+    assert running.events[-1]["event"] == "stopped"
+    assert running.pid_of("triton") is None
+    assert not list(Path("/dev/shm").glob(f"tocsin_triton_{process.pid}_*"))  # noqa: S108 - where Linux keeps shared memory
+
+
 @pytest.fixture(scope="session")
 def triton_server(tmp_path_factory, logistic_models):
     """Return a server with the shipped flood and volcano models, the identity, one with a short queue, one corrupt."""
@@ -161,26 +197,32 @@ def triton_server(tmp_path_factory, logistic_models):
     for name in ("flood", "volcano"):
         (repository / name).symlink_to(find_repository() / name)
     facts = json.loads((logistic_models / "flood/manifest.json").read_text())
-    write_small_model(repository, "identity", facts)
-    write_small_model(repository, "busy", facts, busy=True)
+    write_small_model(repository, "identity", facts, "bare")
+    write_small_model(repository, "busy", facts, "busy")
     write_small_model(repository, "corrupt", facts)
     (repository / "corrupt/1/model.onnx").write_bytes(b"no graph")
-    http, grpc, metrics = free_ports(3)
-    ports = ["--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)]
-    process = subprocess.Popen(
-        [*TOCSIN, "triton", "--json", "--model-repository", str(repository), *ports],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")},
+    with served(repository) as running:
+        yield running
+
+
+@pytest.fixture
+def guarded_server(tmp_path, logistic_models):
+    """Return a server of the identity with TLS on gRPC and an admin key, and the folder of both."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("there is no openssl to make a certificate with")
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key", "-out", "cert", *names],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
     )
-    running = RunningServer(process, repository, http, grpc, metrics)
-    reader = threading.Thread(target=running.read)
-    reader.start()
-    running.wait_for("ready")
-    yield running
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(PATIENCE_S) == 0
-    reader.join()
-    assert running.events[-1]["event"] == "stopped"
-    assert running.pid_of("triton") is None
-    assert not list(Path("/dev/shm").glob(f"tocsin_triton_{process.pid}_*"))  # noqa: S108 - where Linux keeps shared memory
+    (tmp_path / "admin").write_text("correct-horse-battery\n")
+    write_small_model(
+        tmp_path / "models", "identity", json.loads((logistic_models / "flood/manifest.json").read_text())
+    )
+    paths = {name: str(tmp_path / name) for name in ("cert", "key", "admin")}
+    options = ["--grpc-cert", paths["cert"], "--grpc-key", paths["key"], "--admin-key-file", paths["admin"]]
+    with served(tmp_path / "models", *options) as running:
+        yield running, paths

@@ -198,7 +198,7 @@ def _answer(result: Any, question: Question, memory: SharedMemory | None, where:
             raise RuntimeUnavailableError(
                 f"{where}, whose output {name} is not of shape {shape}", "the model's outputs", "check the server's log"
             )
-        answer[name] = np.array(value)
+        answer[name] = np.array(value) if memory is None else value
     return answer
 
 
