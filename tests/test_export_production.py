@@ -3,8 +3,11 @@
 import errno
 import json
 import os
+import re
+import shlex
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +15,7 @@ pytest.importorskip("torch", reason="needs the extra train")
 
 from export import commands, production
 from export.production import ProductionOptions, attribution, licence_text, write_production
+from tocsin.cli import registry
 from tocsin.cli.registry import as_command
 from tocsin.errors import ModelUnknownError, ProductExistsError, StorageFullError, UsageError
 from tocsin.repository import list_models, load_model, read_manifest, verify_model
@@ -227,6 +231,20 @@ def test_command(convolving_models, logistic_models, tmp_path, capsys) -> None:
         run(*arguments, logistic_models, "--overwrite")
     with pytest.raises(UsageError, match="--target openvino"):
         run("repository", "--target", "openvino", "-o", tmp_path / "other")
+
+
+def test_the_runbook_gives_commands_that_exist(root: Path) -> None:
+    """Every `tocsin` command of the runbook has the options that it is given there."""
+    text = (root / "docs/runbook.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^    tocsin (.+)$", text, re.MULTILINE)
+    assert any(line.startswith("export repository") for line in lines)
+    for line in lines:
+        name, *words = shlex.split(line, comments=True)
+        command = registry.root().get_command(SimpleNamespace(resilient_parsing=True), name)
+        while hasattr(command, "commands"):
+            command, words = command.commands[words[0]], words[1:]
+        with command.make_context(name, words):
+            pass
 
 
 def test_every_shipped_model_can_be_served(tmp_path, parse) -> None:
