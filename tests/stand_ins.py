@@ -289,14 +289,21 @@ def fall_graph():
     return helper.make_model(graph, opset_imports=[opset], ir_version=9).SerializeToString()
 
 
+COUNT_ERROR_VALUE = 0.2
+"""What that model states as the error of its numbers."""
+
+
 @pytest.fixture(scope="session")
 def landslide_models(tmp_path_factory, logistic_models):
     """Return a repository with that graph under the name landslide."""
+    from tocsin.landslide_cells import COUNT_ERROR
+
     repository = tmp_path_factory.mktemp("landslide_models")
     content = fall_graph()
     facts = json.loads((logistic_models / "flood" / "manifest.json").read_text())
     spec = {"description": "known", "unit": "dB"}
     facts |= {"name": "landslide", "hazard": "landslide", "chip_px": 128}
+    facts["metrics"] = [facts["metrics"][0] | {"metric": COUNT_ERROR, "value": COUNT_ERROR_VALUE}]
     facts["inputs"] = [
         spec | {"name": "pre", "bands": ["VV", "VH"], "shape": [3, 2, 128, 128]},
         spec | {"name": "post", "bands": ["VV", "VH"], "shape": [3, 2, 128, 128]},

@@ -60,18 +60,31 @@ def test_demo_says_how_right_it_is(tiny_repository: Path, tmp_path: Path, capsys
     assert main(arguments) == 0
     again = json.loads(capsys.readouterr().out)
     assert again["result"]["summary"] == first["result"]["summary"]
-    assert first["volcano"] is None
+    assert (first["volcano"], first["landslide"]) == (None, None)
 
 
 @pytest.mark.slow
-def test_demo_scores_an_interferogram_too(
-    tiny_repository: Path, volcano_models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_demo_scores_landslides_and_an_interferogram_too(
+    tiny_repository: Path,
+    volcano_models: Path,
+    landslide_models: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ):
-    """With both models there, the demo's second IoU is that of the deformation map and the truth it wrote."""
+    """With all models there, each further figure is that of its map and the truth that the demo wrote."""
     shutil.copytree(volcano_models / "volcano", tiny_repository / "volcano")
+    shutil.copytree(landslide_models / "landslide", tiny_repository / "landslide")
     arguments = ["demo", "-o", str(tmp_path / "demo"), "--model-repository", str(tiny_repository), "--json"]
     assert main(arguments) == 0
-    found = json.loads(capsys.readouterr().out)["volcano"]
+    everything = json.loads(capsys.readouterr().out)
+    slides = everything["landslide"]
+    mask, slid = read(slides["result"]["products"]["mask"]), read(slides["truth"]) == 1
+    inside, outside = (mask[(mask < 65535) & part].astype(float) for part in (slid, ~slid))
+    pairs = np.sign(inside[:, None] - outside[None, ::50])
+    assert slides["auroc"] == pytest.approx((pairs.mean() + 1) / 2, abs=0.02)
+    assert slides["auroc"] > 0.7
+    assert slides["landslides"] > 10
+    found = everything["volcano"]
     classes, truth = read(found["result"]["products"]["class"]), read(found["truth"]) == 1
     observed, deforming = classes < 254, classes == 1
     both, either = (deforming & truth & observed).sum(), ((deforming | truth) & observed).sum()

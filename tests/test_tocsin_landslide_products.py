@@ -72,7 +72,7 @@ def answers(left=MANY, right=QUIET):
 
 def request(out, **changes):
     """Ask for the products of scene "a"."""
-    changes = {"pre_acquired": BEFORE, "post_acquired": AFTER, "days_between": 12.0} | changes
+    changes = {"pre_acquired": BEFORE, "post_acquired": AFTER, "days_between": 12.0, "count_error": 0.2} | changes
     return LandslideRequest(
         out=out, scene_id="a", grid=GRID, cells=cell_grid(GRID), threshold=0.5, facts=FACTS, **changes
     )
@@ -228,6 +228,8 @@ def test_warnings_say_what_products_cannot(tmp_path, mask):
     assert features(found) == []
     mask[:, :100] = np.nan
     assert codes(write(request(tmp_path, overwrite=True), mask)) == ["mostly_no_data"]
+    unknown = write(request(tmp_path, overwrite=True, count_error=None), mask)
+    assert codes(unknown) == ["count_error_unknown", "mostly_no_data"]
     thin = ChipAnswers(4, 4)
     thin.add((0, 3), np.float32(QUIET[0]), 0.5, 0.01)
     assert codes(write(request(tmp_path, overwrite=True), mask, thin)) == ["mostly_no_data", "thin_cells"]

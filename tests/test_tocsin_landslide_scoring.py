@@ -2,19 +2,22 @@
 
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from rasterio.crs import CRS
 
 import tocsin
 from tocsin import scoring
 from tocsin.chips import quantise
 from tocsin.errors import InterruptedScoringError, ModelInvalidError, ProductExistsError, UsageError
+from tocsin.grid import Grid, Window
 from tocsin.hazards.landslide import CHIP, NO_DATA, STEP
 from tocsin.inference import Chip
-from tocsin.landslide_inference import LandslideInference, windows_of
+from tocsin.landslide_inference import Ahead, LandslideInference, windows_of
 from tocsin.result import ScoringPlan
 from tocsin.runtimes.fake import FakeRuntime
 
@@ -152,10 +155,6 @@ def test_how_it_runs_changes_nothing(score, write, tmp_path, options):
 
 def test_the_order_of_windows_changes_nothing():
     """Windows may come in any order and in any batches: mask and answers are the same."""
-    from rasterio.crs import CRS
-
-    from tocsin.grid import Grid
-
     grid = Grid(CRS.from_epsg(32630), Affine(10, 0, 5e5, 0, -10, 4.4e6), 150, 170)
     random, found = np.random.default_rng(3), []
     chips = [Chip(window, (random.normal(-15, 2, (13, CHIP, CHIP)).astype(np.float32),)) for window in windows_of(grid)]
@@ -171,6 +170,32 @@ def test_the_order_of_windows_changes_nothing():
         np.testing.assert_array_equal(mask, found[0][0])
         np.testing.assert_array_equal(means, found[0][1])
     assert found[0][0].shape == grid.shape
+
+
+def test_rows_are_read_some_steps_at_once():
+    """Whatever windows are asked for from the top down, they hold the source's pixels, and few rows are read again."""
+
+    class Counted:
+        """A source that notes which rows are read."""
+
+        grid = Grid(CRS.from_epsg(32630), Affine(10, 0, 5e5, 0, -10, 4.4e6), 300, 3 << 13)
+        rows: ClassVar[list[int]] = []
+
+        def read(self, window):
+            """Return row numbers."""
+            self.rows.extend(range(window.row, window.row_stop))
+            numbers = np.arange(window.row, window.row_stop, dtype=np.float32)
+            return np.broadcast_to(numbers[None, :, None], (1, *window.shape))
+
+    source = Counted()
+    ahead = Ahead(source, layers=1)
+    for row in range(-STEP, 300, STEP):
+        got = ahead.read(Window(row, 100, STEP + 10, 5))
+        expected = np.arange(row, row + STEP + 10, dtype=np.float32)
+        expected[(expected < 0) | (expected >= 300)] = np.nan
+        np.testing.assert_array_equal(got, np.broadcast_to(expected[None, :, None], got.shape))
+    assert sorted(set(source.rows)) == list(range(300))
+    assert len(source.rows) < 2 * 300
 
 
 def test_one_side_alone_is_no_data(score, write):

@@ -247,7 +247,7 @@ def compare_with_truth(class_raster: Path, truth: Path, positive: Sequence[int] 
     positive
         Codes of the class raster that are meant: water, or what deforms.
     """
-    classes, label = _first_band(class_raster), _first_band(truth)
+    classes, label = first_band(class_raster), first_band(truth)
     observed = np.isfinite(classes) & (classes != NOT_OBSERVABLE)
     return count_water(np.isin(classes, positive), np.nan_to_num(label).astype(np.int16), observed)
 
@@ -263,7 +263,7 @@ def write_predictions(path: Path, report: FloodReport) -> None:
 def _judge(chip: ChipPaths, class_raster: Path) -> ChipReport:
     with open_backscatter(str(chip.scene), "db") as source:
         backscatter_db = source.read(Window(0, 0, *source.grid.shape))
-    classes, label = _first_band(class_raster), _first_band(chip.label)
+    classes, label = first_band(class_raster), first_band(chip.label)
     if not label.shape == classes.shape == backscatter_db.shape[1:]:
         given = f"label {label.shape}, classes {classes.shape}, scene {backscatter_db.shape[1:]} of {chip.id}"
         raise NotCoveringError(given, "one shape", "check the data set")
@@ -278,7 +278,8 @@ def _judge(chip: ChipPaths, class_raster: Path) -> ChipReport:
     )
 
 
-def _first_band(path: Path) -> npt.NDArray[np.float32]:
+def first_band(path: Path) -> npt.NDArray[np.float32]:
+    """Return the first band of a raster whole, float32 [row, col], NaN = no data."""
     with open_raster(str(path)) as source:
         band: npt.NDArray[np.float32] = source.read(Window(0, 0, *source.grid.shape))[0]
         return band

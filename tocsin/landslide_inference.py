@@ -28,6 +28,9 @@ INPUTS: Final = ("pre", "post", "dem")
 OUTPUTS: Final = ("density_class", "density", "mask")
 _SIDE: Final = ACQUISITIONS * len(BANDS)
 """Layers of one side of the event in what is read of a window."""
+_AHEAD_PX: Final = 3 << 19
+"""Pixels that are read at once, 80 MB of layers: tiles of a file are higher than a step, and GDAL's cache does not hold
+those of six acquisitions, so that every step would decode them anew."""
 
 LandslideResult = tuple[Window, FloatArray | None]
 """A window and its mask, float32 [1, chip, chip]; None where nothing was run."""
@@ -98,6 +101,46 @@ class Layers(ClosingSource):
         read = self._scene.read(window)
         sides = [side.reshape(_SIDE, *window.shape) for side in (read.pre, read.post)]
         return np.concatenate([*sides, read.dem])
+
+
+class Ahead(ClosingSource):
+    """A source whose rows are read some steps at once and handed out as they are asked for, from the top down.
+
+    Parameters
+    ----------
+    source
+        Read in full rows; who opened it closes it.
+    layers
+        Of the source.
+    """
+
+    def __init__(self, source: Source, layers: int = 2 * _SIDE + 1) -> None:
+        self.grid = source.grid
+        self._source = source
+        self._layers = layers
+        self._rows = STEP * max(1, _AHEAD_PX // (STEP * source.grid.width))
+        self._held = (-1, np.empty((layers, 0, 0), dtype=np.float32))
+
+    def read(self, window: Window) -> FloatArray:
+        """Return a window, float32 [layer, height, width], NaN outside."""
+        out = np.full((self._layers, *window.shape), np.nan, dtype=np.float32)
+        inside = window.intersection(self.grid.window)
+        if inside is None:
+            return out
+        cols = slice(inside.col - window.col, inside.col_stop - window.col)
+        for number in range(inside.row // self._rows, (inside.row_stop - 1) // self._rows + 1):
+            held, start = self._piece(number), number * self._rows
+            top, bottom = max(inside.row, start), min(inside.row_stop, start + self._rows)
+            part = held[:, top - start : bottom - start, inside.col : inside.col_stop]
+            out[:, top - window.row : bottom - window.row, cols] = part
+        return out
+
+    def _piece(self, number: int) -> FloatArray:
+        if self._held[0] != number:
+            start = number * self._rows
+            piece = Window(start, 0, min(self._rows, self.grid.height - start), self.grid.width)
+            self._held = number, self._source.read(piece)
+        return self._held[1]
 
 
 def post_vh(layers: FloatArray) -> FloatArray:

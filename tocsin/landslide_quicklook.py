@@ -52,6 +52,8 @@ _FILL: Final = 70
 """Opacity of a cell, of 255: mask and backscatter show through."""
 _SMALLEST_EDGE: Final = 7
 """Cells smaller than this on the picture get no outline, which would hide them."""
+_ROOMY: Final = 24
+"""Cells from this size on get a thick one."""
 _RIGHT: Final = WIDTH - 30
 
 
@@ -182,7 +184,7 @@ def _with_cells(
     draw = ImageDraw.Draw(drawn)
     for box, colour in boxes:
         if _is_large(box):
-            draw.rectangle(_inner(box), outline=colour, width=2)
+            draw.rectangle(_inner(box), outline=colour, width=2 if box[2] - box[0] >= _ROOMY else 1)
     return drawn
 
 

@@ -42,15 +42,15 @@ class LandslideRequest(ProductRequest):
         UTC of every acquisition, the scene first among those after; None where unknown.
     days_between : float or None
         From the last one before to the first one after; None when a time is unknown.
-    count_error : float
-        The model's measured error of the logarithm of a region's number of landslides; 0 when it states none.
+    count_error : float or None
+        The model's measured error of the logarithm of a region's number of landslides; None when it states none.
     """
 
     cells: Grid
     pre_acquired: Times
     post_acquired: Times
     days_between: float | None
-    count_error: float = 0.0
+    count_error: float | None = None
     heights: Source | None = None
     exclude: Source | None = None
     orbit_pass: Literal["ascending", "descending"] | None = None
@@ -144,7 +144,7 @@ def summary_of(request: LandslideRequest, cells: Cells) -> LandslideSummary:
         observed_km2=round(observed, 10),
         landslide_km2=round(float(cells.slid_km2[cells.landslides].sum()), 10),
         expected_landslides=round(float(cells.expected.sum()), 2) if observed else None,
-        expected_landslides_interval=cells.interval(request.count_error),
+        expected_landslides_interval=cells.interval(request.count_error or 0.0),
         cells=sum(judged.values()),
         low_cells=judged[LOW],
         high_cells=judged[HIGH],
@@ -198,6 +198,10 @@ def _of_inputs(request: LandslideRequest) -> dict[str, str]:
     if alone:
         found["single_acquisition"] = (
             f"only {alone}: speckle and passing change look like landslides more often; pass up to three on each side"
+        )
+    if request.count_error is None:
+        found["count_error_unknown"] = (
+            "the model states no error of the expected number of landslides: its interval covers chance alone"
         )
     if request.heights is None:
         return found

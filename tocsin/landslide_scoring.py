@@ -12,6 +12,7 @@ from tocsin.hazards.landslide import CHIP, STEP, LandslideInputs
 from tocsin.inference import AsideProbability, ReturnToScene, SlidingRows, read_chips
 from tocsin.landslide_cells import COUNT_ERROR
 from tocsin.landslide_inference import (
+    Ahead,
     Around,
     LandslideInference,
     Layers,
@@ -116,7 +117,7 @@ class _Job:
         def show(window: Window, layers: FloatArray) -> None:
             self.products.add_backdrop(scene.model_grid, on_scene(window), post_vh(layers))
 
-        rows = SlidingRows(Around(Layers(scene)), windows, show)
+        rows = SlidingRows(Around(Ahead(Layers(scene))), windows, show)
         aoi = None if scene.aoi_model is None else Around(scene.aoi_model)
         yield from read_chips((rows,), windows, aoi)
         hashed.extend(InputFile(href=file.href, sha256=file.sha256()) for file in scene.files)
@@ -152,6 +153,6 @@ class _Job:
         )
 
 
-def _count_error(manifest: Manifest) -> float:
-    """Return what the manifest says of the error of a region's number, the largest of its figures; 0 without any."""
-    return max((row.value for row in manifest.metrics if row.metric == COUNT_ERROR), default=0.0)
+def _count_error(manifest: Manifest) -> float | None:
+    """Return what the manifest says of the error of a region's number, the largest of its figures; None without any."""
+    return max((row.value for row in manifest.metrics if row.metric == COUNT_ERROR), default=None)

@@ -1,4 +1,4 @@
-"""`tocsin demo`: a simulated flood and a simulated interferogram, scored, and compared with what is known."""
+"""`tocsin demo`: a flood, landslides and an interferogram, simulated, scored, and compared with what is known."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,7 +25,7 @@ def demo(
     json: common.Json = False,
     quiet: common.Quiet = False,
 ) -> None:
-    """Simulate a flood and an interferogram, score them, and compare the maps with the known truth."""
+    """Simulate a flood, landslides and an interferogram, score them, and compare the maps with the known truth."""
     set_up_logging(quiet=quiet)
     from tocsin.repository import list_models
     from tocsin.scoring import ScoringOptions
@@ -41,11 +41,13 @@ def demo(
         quiet=quiet,
     )
     payload, text = _flood(out, options)
-    if "volcano" in list_models(model_repository):
-        payload["volcano"], said = _volcano(out / "volcano", options)
-    else:
-        payload["volcano"], said = None, "no model volcano in this repository: no interferogram was simulated"
-    emit(payload, as_json=json, text=f"{text}\n\n{said}")
+    for name, run in (("landslide", _landslide), ("volcano", _volcano)):
+        if name in list_models(model_repository):
+            payload[name], said = run(out / name, options)
+        else:
+            payload[name], said = None, f"no model {name} in this repository: nothing was simulated for it"
+        text += f"\n\n{said}"
+    emit(payload, as_json=json, text=text)
 
 
 def _flood(out: Path, options: "ScoringOptions") -> tuple[dict[str, Any], str]:
@@ -69,6 +71,45 @@ def _flood(out: Path, options: "ScoringOptions") -> tuple[dict[str, Any], str]:
     payload = {"iou": iou, "truth": str(files.truth), "result": result.model_dump(mode="json")}
     said = "no water anywhere" if iou is None else f"{iou:.3f}"
     return payload, f"simulated   {files.post}\n{scoring_text(result)}\nwater IoU against the known truth: {said}"
+
+
+def _landslide(out: Path, options: "ScoringOptions") -> tuple[dict[str, Any], str]:
+    """Simulate, score and judge landslides: the number on observed ground, and pixels told apart."""
+    import numpy as np
+
+    from tocsin.detection_figures import auroc
+    from tocsin.evaluation import first_band
+    from tocsin.scoring import score
+    from tocsin.simulate import write_landslides
+
+    files = write_landslides(out / "scene")
+    result = score(
+        "landslide",
+        out=out / "products",
+        options=options,
+        pre=files.pre,
+        post=files.post,
+        dem=files.dem,
+        orbit_pass=files.orbit_pass,
+        incidence_deg=files.incidence_deg,
+    )
+    mask, truth = first_band(Path(result.products["mask"])), first_band(files.truth) == 1
+    observed = np.isfinite(mask)
+    known = int(observed[tuple(files.heads.T)].sum())
+    area = auroc(mask[observed], truth[observed])
+    payload = {
+        "auroc": area,
+        "landslides": known,
+        "truth": str(files.truth),
+        "result": result.model_dump(mode="json"),
+    }
+    lines = (
+        f"simulated   {files.post[0]} and {len(files.pre) + len(files.post) - 1} others",
+        scoring_text(result),
+        f"known truth: {known} landslides begin on observed ground",
+        f"AUROC of the mask's pixels against the known truth: {'nothing slid' if area is None else f'{area:.3f}'}",
+    )
+    return payload, "\n".join(lines)
 
 
 def _volcano(out: Path, options: "ScoringOptions") -> tuple[dict[str, Any], str]:

@@ -5,6 +5,7 @@ pass the random source that belongs to the library (:class:`NumpyRandom` here, `
 """
 
 from tocsin.simulate.demo import FloodDemo, write_flood_scene
+from tocsin.simulate.demo_landslide import LandslideDemo, write_landslides
 from tocsin.simulate.demo_volcano import InterferogramDemo, write_interferogram
 from tocsin.simulate.fields import NumpyRandom, RandomSource
 from tocsin.simulate.flood import FloodSettings, SimulatedFlood, flood_scene
@@ -22,6 +23,7 @@ __all__ = [
     "InjectedLandslides",
     "InterferogramDemo",
     "InterferogramSettings",
+    "LandslideDemo",
     "LandslideSettings",
     "NumpyRandom",
     "RandomSource",
@@ -35,4 +37,5 @@ __all__ = [
     "landslide_pair",
     "write_flood_scene",
     "write_interferogram",
+    "write_landslides",
 ]

@@ -67,9 +67,9 @@ def write_flood_scene(
     """
     scene = flood_scene(NumpyRandom(seed), shape, settings)
     grid = Grid(CRS.from_epsg(EPSG), Affine(PIXEL_M, 0, ORIGIN[0], 0, -PIXEL_M, ORIGIN[1]), *shape)
-    post = _write_acquisition(folder / "flood_post", grid, scene.post_db, _tags(scene, POST_TIME))
+    post = write_acquisition(folder / "flood_post", grid, scene.post_db, _tags(scene, POST_TIME))
     assert scene.pre_db is not None, "the demo's settings ask for a pre-event acquisition"
-    pre = _write_acquisition(folder / "flood_pre", grid, scene.pre_db, _tags(scene, PRE_TIME))
+    pre = write_acquisition(folder / "flood_pre", grid, scene.pre_db, _tags(scene, PRE_TIME))
     height = RasterSpec(dtype="float32", nodata=float("nan"), unit="m", overview="average")
     mask = RasterSpec(dtype="uint8", nodata=None, overview="nearest")
     return FloodDemo(
@@ -93,7 +93,7 @@ def _tags(scene: SimulatedFlood, time: str) -> dict[str, str]:
     }
 
 
-def _write_acquisition(folder: Path, grid: Grid, bands_db: NDArray[np.float32], tags: dict[str, str]) -> Path:
+def write_acquisition(folder: Path, grid: Grid, bands_db: NDArray[np.float32], tags: dict[str, str]) -> Path:
     """Write VV and VH of one acquisition, [2, H, W] dB, as files of their own."""
     for band, polarisation in zip(bands_db, ("VV", "VH"), strict=True):
         spec = RasterSpec(
