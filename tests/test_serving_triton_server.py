@@ -244,18 +244,24 @@ def test_models_are_loaded_and_unloaded_by_name(triton_server):
     assert [event["event"] for event in triton_server.events[seen:]] == []
 
 
-def test_tls_and_an_admin_key(guarded_server, monkeypatch):
-    """With TLS only who knows the authority is answered over gRPC; without the key nobody changes what is served."""
+def test_tls_an_admin_key_and_another_precision(guarded_server, monkeypatch):
+    """Over gRPC with TLS who knows the authority gets what INT8 gives in process; without the key nothing changes."""
     server, paths = guarded_server
-    secure = RuntimeOptions(runtime=f"grpcs://localhost:{server.grpc}", deadline_s=60)
+    model = server.model("flood", "int8")
+    secure = RuntimeOptions(runtime=f"grpcs://localhost:{server.grpc}", precision="int8", deadline_s=60)
     with pytest.raises(RuntimeUnavailableError):
-        open_runtime(server.model(), secure)
+        open_runtime(model, secure)
     with pytest.raises(RuntimeUnavailableError):
-        open_runtime(server.model(), RuntimeOptions(runtime=server.url("grpc")))
+        open_runtime(model, RuntimeOptions(runtime=server.url("grpc"), precision="int8"))
     monkeypatch.setenv("TOCSIN_TRITON_CA", paths["cert"])
-    with open_runtime(server.model(), secure) as runtime:
+    with open_runtime(model, RuntimeOptions(precision="int8")) as local:
+        expected = local.run({"s1": chips(2, 64)})["water"]
+    with open_runtime(model, secure) as runtime:
+        assert runtime.precision == "int8"
         assert not runtime.shared_memory
-        np.testing.assert_array_equal(runtime.run({"s1": chips()})["water"], chips()[:, :1])
-    code, said = control(server, "unload", "identity")
+        np.testing.assert_array_equal(runtime.run({"s1": chips(2, 64)})["water"], expected)
+    with pytest.raises(ModelInvalidError, match="in int8"):
+        open_runtime(server.model("flood"), secure.model_copy(update={"precision": "fp32"}))
+    code, said = control(server, "unload", "flood")
     assert (code, said["error"]["code"]) == (5, "runtime_unavailable")
-    assert control(server, "unload", "identity", "--admin-key-file", paths["admin"])[0] == 0
+    assert control(server, "unload", "flood", "--admin-key-file", paths["admin"])[0] == 0

@@ -102,9 +102,9 @@ class RunningServer:
         """Return --runtime for a transport: grpc, http or memory (gRPC with shared memory)."""
         return f"http://127.0.0.1:{self.http}" if transport == "http" else f"grpc://127.0.0.1:{self.grpc}"
 
-    def model(self, name="identity"):
+    def model(self, name="identity", precision="fp32"):
         """Return a model of its repository."""
-        return load_model(name, self.repository)
+        return load_model(name, self.repository, precision)
 
     def open(self, name="identity", transport="grpc", **named):
         """Return a runtime."""
@@ -206,8 +206,8 @@ def triton_server(tmp_path_factory, logistic_models):
 
 
 @pytest.fixture
-def guarded_server(tmp_path, logistic_models):
-    """Return a server of the identity with TLS on gRPC and an admin key, and the folder of both."""
+def guarded_server(tmp_path):
+    """Return a server of the flood model in INT8 with TLS on gRPC and an admin key, and the files of both."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("there is no openssl to make a certificate with")
@@ -219,10 +219,10 @@ def guarded_server(tmp_path, logistic_models):
         capture_output=True,
     )
     (tmp_path / "admin").write_text("correct-horse-battery\n")
-    write_small_model(
-        tmp_path / "models", "identity", json.loads((logistic_models / "flood/manifest.json").read_text())
-    )
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/flood").symlink_to(find_repository() / "flood")
     paths = {name: str(tmp_path / name) for name in ("cert", "key", "admin")}
     options = ["--grpc-cert", paths["cert"], "--grpc-key", paths["key"], "--admin-key-file", paths["admin"]]
+    options += ["--precision", "int8"]
     with served(tmp_path / "models", *options) as running:
         yield running, paths
