@@ -58,10 +58,16 @@ class Stage:
     _seen: dict[str, tuple[int, int]] = field(default_factory=dict, init=False)
 
     def refresh(self) -> tuple[str, ...]:
-        """Stage what is new or has changed since; return the names of models that were looked at."""
+        """Stage what is new or has changed since; return the names of models that were looked at.
+
+        What is away while an export puts another in its place is looked at the next time.
+        """
         looked_at = []
-        for name in list_models(self.repository):
-            stat = (self.repository / name / MANIFEST).stat()
+        for name in self._names():
+            try:
+                stat = (self.repository / name / MANIFEST).stat()
+            except OSError:
+                continue
             key = (stat.st_mtime_ns, stat.st_size)
             if self._seen.get(name) == key:
                 continue
@@ -74,6 +80,14 @@ class Stage:
             except TocsinError as error:
                 self.refused[name] = str(error)
         return tuple(looked_at)
+
+    def _names(self) -> tuple[str, ...]:
+        try:
+            return list_models(self.repository)
+        except (OSError, TocsinError):
+            if not self._seen:
+                raise
+            return ()
 
     def require_precision(self) -> None:
         """Refuse a precision that a model does not have.

@@ -121,6 +121,14 @@ def test_a_broken_model_is_left_out(stage, repository):
     assert not stage.refused
 
 
+def test_a_repository_that_is_away_for_a_moment(stage, repository):
+    """A folder that is being replaced changes nothing of what is staged."""
+    stage.refresh()
+    repository.rename(repository.with_name("elsewhere"))
+    assert stage.refresh() == ()
+    assert "flood" in stage.models
+
+
 def test_another_precision_is_another_file(stage, repository):
     """The staged configuration names the graph, precision and hash of the precision that was asked for."""
     flood = repository / "flood"
