@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,16 @@ class LandslideChip:
     dem: FloatArray
     mask: NDArray[np.bool_]
     heads: int
+
+
+class Chips(Protocol):
+    """Chips that can be drawn by number."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def __getitem__(self, index: int, /) -> LandslideChip:
+        """Return one of them."""
 
 
 @dataclass(frozen=True)
@@ -188,12 +198,16 @@ def finer(backscatter_db: FloatArray, start: tuple[int, int]) -> FloatArray:
     numpy.ndarray
         float32 [acquisition, 2, 128, 128]; NaN where the nearest pixels are mostly missing.
     """
-    valid = np.isfinite(backscatter_db)
-    power = np.where(valid, 10 ** (backscatter_db / 10), 0)
+    first = tuple(max(0, place // FINER - 1) for place in start)
+    rows, cols = (slice(place, place + CHIP // FINER + 4) for place in first)
+    start = start[0] - first[0] * FINER, start[1] - first[1] * FINER
+    near_db = backscatter_db[..., rows, cols]
+    valid = np.isfinite(near_db)
+    power = np.where(valid, 10 ** (near_db / 10), 0)
     total, weight = _interpolated(power, start), _interpolated(valid.astype(np.float32), start)
     with np.errstate(divide="ignore", invalid="ignore"):
         out_db = 10 * np.log10(total / weight)
-    return np.where(weight >= 0.5, out_db, np.nan).astype(np.float32)
+    return np.asarray(np.where(weight >= 0.5, out_db, np.nan), dtype=np.float32)
 
 
 def _interpolated(values: FloatArray, start: tuple[int, int]) -> FloatArray:
@@ -205,7 +219,7 @@ def _interpolated(values: FloatArray, start: tuple[int, int]) -> FloatArray:
 def _weights(size: int, first: int) -> FloatArray:
     """Return the bilinear weights of pixels of 30 m, [128, size]."""
     at = np.clip((first + np.arange(CHIP) + 0.5) / FINER - 0.5, 0, size - 1)
-    return np.clip(1 - np.abs(at[:, None] - np.arange(size)), 0, None).astype(np.float32)
+    return np.asarray(np.clip(1 - np.abs(at[:, None] - np.arange(size)), 0, None), dtype=np.float32)
 
 
 def three(backscatter_db: FloatArray) -> FloatArray:

@@ -44,7 +44,7 @@ class LandslideConfig(BaseModel):
         (24, 48, 64), min_length=1, max_length=5, description="Stages of the U-Net of a side, from half resolution."
     )
     embedding: int = Field(
-        32, ge=4, le=64, description="Channels of the embedding of a side; its mean backscatter is among them."
+        32, ge=8, le=64, description="Channels of the embedding of a side; its mean backscatter is among them."
     )
     widths: tuple[int, ...] = Field(
         (40, 64, 96, 160),
@@ -183,7 +183,7 @@ class SideEmbedding(nn.Module):
         levels = torch.cat([_scaled(_db(seen.power), self.config) * (seen.share > 0), seen.share], dim=2).flatten(0, 1)
         levels = nn.functional.avg_pool2d(levels, 2).to(encoded.dtype)
         _, finest = self.side(torch.cat([mean, most, levels], dim=1))
-        embedded = torch.cat([self.out(finest), levels], dim=1)
+        embedded: Tensor = torch.cat([self.out(finest), levels], dim=1)
         return embedded.reshape(batch, -1, *finest.shape[-2:])
 
     def contains_any(self, seen: Seen) -> Tensor:

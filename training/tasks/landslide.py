@@ -13,8 +13,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import IterableDataset
 
 from tocsin.hazards.landslide import CHIP_KM2, HIGH_DENSITY_PER_KM2
+from training.datasets.burst_chips import Chips
 from training.datasets.chip import IGNORE
-from training.datasets.landslide_pairs import LandslidePairs
 from training.landslide_augmentation import augment_pair
 from training.landslide_recipe import LandslideRecipe
 from training.networks.landslide import LandslideLogits, LandslideNetwork, judged, measure
@@ -44,7 +44,7 @@ class AugmentedPairs(IterableDataset[Batch]):
         Batch size and steps.
     """
 
-    def __init__(self, pool: LandslidePairs, recipe: LandslideRecipe, stage: Stage) -> None:
+    def __init__(self, pool: Chips, recipe: LandslideRecipe, stage: Stage) -> None:
         self._pool = pool
         self._recipe = recipe
         self._stage = stage
