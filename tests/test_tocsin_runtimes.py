@@ -62,7 +62,6 @@ def runtime(request, tmp_path):
 def engine_of(model, request):
     """Open that graph as an engine for chips of up to 512 px."""
     trt, cuda = request.getfixturevalue("fake_tensorrt"), request.getfixturevalue("fake_cuda")
-    trt.chip_px = 512
     exam = ExamCase({"s1": chips()}, {"water": chips()[:, :1]})
     profile = {"name": "s1", "smallest": (1, 2, 32, 32), "usual": (2, 2, 64, 64), "largest": (8, 2, 512, 512)}
     write = request.getfixturevalue("fake_engine")

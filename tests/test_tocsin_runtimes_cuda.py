@@ -111,6 +111,31 @@ def test_without_a_card() -> None:
         CudaRuntime()
 
 
+def test_the_real_library_takes_these_arguments() -> None:
+    """Every call gets past the types of the real cuda-bindings; without a driver the library itself refuses it."""
+    runtime = pytest.importorskip("cuda.bindings.runtime", reason="needs the extra tensorrt or tensorrt-rtx")
+    if runtime.cudaGetDeviceCount()[0] == runtime.cudaError_t.cudaSuccess:
+        pytest.skip("this machine has a card")
+    cuda = CudaRuntime.__new__(CudaRuntime)
+    cuda._cuda = runtime
+    block = np.zeros(16, np.uint8)
+    calls = [
+        cuda.card,
+        cuda.stream,
+        lambda: cuda.wait(1),
+        lambda: cuda.allocate(16),
+        lambda: cuda.pinned(16),
+        lambda: cuda.upload(4096, block, 1),
+        lambda: cuda.download(block, 4096, 1),
+        lambda: cuda._call("cudaFree", 4096),
+        lambda: cuda._call("cudaFreeHost", block.ctypes.data),
+        lambda: cuda._call("cudaStreamDestroy", 1),
+    ]
+    for call in calls:
+        with pytest.raises(RuntimeUnavailableError, match="cudaError"):
+            call()
+
+
 @pytest.mark.gpu
 def test_bytes_come_back_from_the_card() -> None:
     """What is copied to the card and back is what it was."""

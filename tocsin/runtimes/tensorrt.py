@@ -177,8 +177,10 @@ class TensorRTRuntime:
             raise RuntimeUnavailableError(
                 "a card without room for the engine", "more free memory on it", "end other programs on the card"
             )
-        room = {name: byte_size(self._profile[name].largest) for name in names.inputs}
-        return Lane(cuda, context, names, room | {name: context.get_max_output_size(name) for name in names.outputs})
+        for name in names.inputs:
+            context.set_input_shape(name, self._profile[name].largest)
+        shapes = {name: tuple(context.get_tensor_shape(name)) for name in (*names.inputs, *names.outputs)}
+        return Lane(cuda, context, names, {name: byte_size(shape) for name, shape in shapes.items()})
 
     def _checked(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         if set(inputs) != set(self._profile):
