@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402 - after the ski
 from export.parity import running  # noqa: E402
 from export.precision.half import LARGEST, overflowing, peaks, to_half  # noqa: E402
 from export.precision.int8 import Quantiser  # noqa: E402
-from export.precision.layers import finished, inner_nodes, prepared, weighted_layers  # noqa: E402
+from export.precision.layers import arithmetic, finished, inner_nodes, prepared, weighted_layers  # noqa: E402
 from tocsin.runtimes import RuntimeOptions  # noqa: E402
 from tocsin.runtimes.onnx import OnnxRuntime  # noqa: E402
 
@@ -130,6 +130,13 @@ def test_the_part_between_the_first_and_the_last_layer_is_inner() -> None:
     inner = [node.name for node in inner_nodes(model.graph)]
     assert inner == ["a", "a_relu", "n1", "n2", "joined", "part", "water_raw"]
     assert weighted_layers(model.graph) == {"a": ["a"], "b": ["n1", "n2"], "c": ["water_raw"]}
+
+
+def test_arithmetic_counts_every_use() -> None:
+    """Multiply-adds are positions times weights, of a layer that is used twice both uses."""
+    counted = arithmetic(prepared(network_graph()), chips())
+    pixels = 2 * 32 * 48
+    assert counted == {"a": pixels * 6 * 2 * 9, "b": 2 * pixels * 6 * 6 * 9, "c": pixels * 6 * 9}
 
 
 def test_normalisation_is_folded_and_shared_weights_stay_shared() -> None:

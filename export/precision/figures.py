@@ -49,12 +49,15 @@ class ChipSet:
         For each batch what is known, float32 by output name, shaped as the output: 1 yes, 0 no, NaN not judged.
     figures
         By output.
+    decided
+        False for chips that scoring gives no verdict on: their answers and NaN are compared, no decision is counted.
     """
 
     name: str
     chips: Sequence[ParityChips]
     truths: Sequence[Mapping[str, FloatArray]] = ()
     figures: Mapping[str, Figure] = field(default_factory=dict)
+    decided: bool = True
 
 
 def iou(scores: Scores, truth: Truth, threshold: float) -> float | None:

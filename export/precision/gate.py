@@ -76,7 +76,7 @@ def judge(graph: bytes, expected: Expected, precision: Precision) -> Parity:
     with running(graph) as runtime:
         for chips, wanted in zip(expected.sets, expected.answers, strict=True):
             given = [runtime.run(batch.inputs) for batch in chips.chips]
-            rows += _rows(chips, wanted, given, expected, _scaled(expected.limits, bounds))
+            rows += _rows(chips, wanted, given, expected, bounds)
     return Parity(
         reference="fp32",
         limit_difference=bounds.difference,
@@ -86,24 +86,24 @@ def judge(graph: bytes, expected: Expected, precision: Precision) -> Parity:
     )
 
 
-def _scaled(limits: ParityLimits, bounds: GateLimits) -> ParityLimits:
-    """Return the same deciders with differences that are wider by one factor."""
-    factor = bounds.difference / limits.difference
-    outputs = {
-        name: OutputLimits(
-            decision=each.decision,
+def _scaled(expected: Expected, bounds: GateLimits, *, decided: bool) -> ParityLimits:
+    """Return the same deciders, nobody for chips without a verdict, with differences that are wider by one factor."""
+    factor, outputs = bounds.difference / expected.limits.difference, {}
+    for spec in expected.facts.outputs:
+        each = expected.limits.outputs.get(spec.name, OutputLimits())
+        outputs[spec.name] = OutputLimits(
+            decision=each.decision if decided else "none",
             difference=each.difference and each.difference * factor,
-            flipped=bounds.outputs.get(name),
+            flipped=bounds.outputs.get(spec.name),
         )
-        for name, each in limits.outputs.items()
-    }
     return ParityLimits(difference=bounds.difference, flipped=bounds.flipped, outputs=outputs)
 
 
 def _rows(
-    chips: ChipSet, wanted: Sequence[Outputs], given: Sequence[Outputs], expected: Expected, limits: ParityLimits
+    chips: ChipSet, wanted: Sequence[Outputs], given: Sequence[Outputs], expected: Expected, bounds: GateLimits
 ) -> list[ParityRow]:
     """Return one row per output of a set."""
+    limits = _scaled(expected, bounds, decided=chips.decided)
     each = [
         compare(batch.case, left, right, expected.facts, limits)
         for batch, left, right in zip(chips.chips, wanted, given, strict=True)

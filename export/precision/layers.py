@@ -5,8 +5,9 @@ after (calibration, probability, the NaN rule) stays in float32, whatever the pr
 by the very same nodes, and no -9999 or 1e30 of a file ever meets a narrow number.
 """
 
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import numpy as np
@@ -77,6 +78,28 @@ def weighted_layers(graph: onnx.GraphProto) -> dict[str, list[str]]:
         if node.op_type in WEIGHTED:
             layers[layer_of(node, constants)].append(node.name)
     return dict(layers)
+
+
+def arithmetic(model: onnx.ModelProto, inputs: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, int]:
+    """Return the multiply-adds of each weighted layer, all its uses together, for inputs of these shapes."""
+    sized = onnx.ModelProto()
+    sized.CopyFrom(model)
+    for value in sized.graph.input:
+        for dim, size in zip(value.type.tensor_type.shape.dim, inputs[value.name].shape, strict=True):
+            dim.dim_value = size
+    graph = onnx.shape_inference.infer_shapes(sized, strict_mode=True, data_prop=True).graph
+    values = (*graph.value_info, *graph.input, *graph.output)
+    shapes = {each.name: [dim.dim_value for dim in each.type.tensor_type.shape.dim] for each in values}
+    shapes |= {each.name: list(each.dims) for each in graph.initializer}
+    constants, total = {each.name for each in graph.initializer}, Counter[str]()
+    for node in graph.node:
+        if node.op_type in WEIGHTED:
+            out, weight = shapes[node.output[0]], shapes[node.input[1]]
+            channels = out[-1] if node.op_type == "MatMul" else out[1]
+            # A product of two activations takes a matrix for each of the leading axes: one of them is counted.
+            matrix = weight if node.input[1] in constants else weight[-2:]
+            total[layer_of(node, constants)] += math.prod(out) // channels * math.prod(matrix)
+    return dict(total)
 
 
 FOLDED: Final = ".folded"

@@ -14,7 +14,7 @@ from export.precision.figures import ChipSet
 from export.precision.gate import Expected, Outputs, expect, judge
 from export.precision.half import overflowing, peaks, to_half
 from export.precision.int8 import Quantiser
-from export.precision.layers import finished, inner_nodes, prepared, weighted_layers
+from export.precision.layers import arithmetic, finished, inner_nodes, prepared, weighted_layers
 from export.repository import GraphFile
 from tocsin.cli.parity import limits_line, parity_table
 from tocsin.errors import ModelInvalidError, UsageError
@@ -23,10 +23,12 @@ from tocsin.manifest import Hazard, ModelFacts, Parity, Precision
 logger = logging.getLogger("tocsin.export")
 
 LOWER: Final[tuple[Precision, ...]] = ("fp16", "int8")
-RANKED_ON: Final = 8
+RANKED_ON: Final = 4
 """Calibration chips that layers are ranked on when INT8 fails its gate."""
+FIRST_KEPT: Final = 4
+"""Layers that stay in float32 then; twice as many each time that it fails again."""
 LEAST_QUANTISED: Final = 0.5
-"""Share of the weighted layers below which a graph is not worth the name INT8."""
+"""Share of the multiply-adds below which a graph is not worth the name INT8."""
 LARGEST_MODEL: Final = 27_000_000
 """Bytes of all precisions of a model together: they travel in the wheel."""
 
@@ -41,16 +43,19 @@ class PrecisionChips:
         Data folder, or None -> chips that INT8 takes its ranges from, one a batch.
     judged
         Data folder, or None -> sets of other chips that decisions are compared on.
+    decided
+        Batch -> whether scoring gives a verdict on such chips.
     """
 
     calibration: Callable[[Path | None], Iterator[ParityChips]]
     judged: Callable[[Path | None], Iterator[ChipSet]]
+    decided: Callable[[ParityChips], bool] = lambda _: True
 
 
 CHIPS: Final[dict[Hazard, PrecisionChips]] = {
     "flood": PrecisionChips(flood_chips.calibration, flood_chips.judged),
     "landslide": PrecisionChips(landslide_chips.calibration, landslide_chips.judged),
-    "volcano": PrecisionChips(volcano_chips.calibration, volcano_chips.judged),
+    "volcano": PrecisionChips(volcano_chips.calibration, volcano_chips.judged, volcano_chips.decided),
 }
 
 
@@ -94,8 +99,12 @@ class Lowering:
             )
         self._opset = self._model.opset_import[0].version
         self._calibration = tuple(chips.calibration(data))
-        self._hard = ChipSet("hard cases", hard_cases)
-        sets = (self._hard, *chips.judged(data))
+        self._hard = tuple(hard_cases)
+        decided = [batch for batch in hard_cases if chips.decided(batch)]
+        others = [batch for batch in hard_cases if not chips.decided(batch)]
+        sets = [ChipSet("hard cases", decided), *chips.judged(data)]
+        if others:
+            sets.insert(1, ChipSet("hard cases without a verdict", others, decided=False))
         judged = {batch.case for each in sets for batch in each.chips}
         both = judged & {batch.case for batch in self._calibration}
         assert not both, f"calibrated and judged on: {sorted(both)}"
@@ -116,7 +125,7 @@ class Lowering:
         return self._half() if precision == "fp16" else self._int8()
 
     def _half(self) -> GraphFile:
-        seen = (batch.inputs for batch in (*self._calibration, *self._hard.chips))
+        seen = (batch.inputs for batch in (*self._calibration, *self._hard))
         kept = overflowing(self._model, peaks(self._model, seen))
         content = finished(to_half(self._model, kept), "fp16")
         parity = judge(content, self._expected, "fp16")
@@ -127,31 +136,34 @@ class Lowering:
         layers = self._layers
         with Quantiser(self._model, (batch.inputs for batch in self._calibration)) as quantiser:
             ranked: list[str] = []
+            costs = arithmetic(self._model, self._calibration[0].inputs)
             kept = 0
             while True:
                 names = ranked[:kept]
                 content = quantiser.quantised({node for name in names for node in layers[name]})
                 parity = judge(content, self._expected, "int8")
                 logger.info("int8 with %d of %d layers kept in fp32: %s", kept, len(layers), limits_line(parity))
-                further = max(1, 2 * kept)
-                if within(parity) or len(layers) - further < LEAST_QUANTISED * len(layers):
+                if within(parity):
                     break
-                ranked, kept = ranked or self._ranked(quantiser, layers), further
+                ranked, kept = ranked or self._ranked(quantiser, costs), max(FIRST_KEPT, 2 * kept)
+                left = sum(costs[name] for name in ranked[kept:]) / sum(costs.values())
+                if left < LEAST_QUANTISED:
+                    break
         self._check(parity, "int8", names)
         used = [batch.case for batch in self._calibration]
         return self._file("int8", content, parity, names, used)
 
-    def _ranked(self, quantiser: Quantiser, layers: Mapping[str, Sequence[str]]) -> list[str]:
-        """Return the layers, that first which changes the answers most when it alone is quantised."""
+    def _ranked(self, quantiser: Quantiser, costs: Mapping[str, int]) -> list[str]:
+        """Return the layers, that first which alone changes the answers most for each multiply-add that it saves."""
         every = {node.name for node in inner_nodes(self._model.graph)}
         some = self._calibration[:: max(1, len(self._calibration) // RANKED_ON)][:RANKED_ON]
         wanted = _answers(self._model.SerializeToString(), some)
         errors = {}
-        for name, nodes in layers.items():
+        for name, nodes in self._layers.items():
             given = _answers(quantiser.quantised(every - set(nodes)), some)
             errors[name] = self._error(wanted, given)
-            logger.info("int8 in %s alone: error %.3g", name, errors[name])
-        return sorted(layers, key=lambda name: -errors[name])
+            logger.info("int8 in %s alone: error %.3g, multiply-adds %.3g", name, errors[name], costs[name])
+        return sorted(costs, key=lambda name: -errors[name] / costs[name])
 
     def _error(self, wanted: Sequence[Outputs], given: Sequence[Outputs]) -> float:
         """Return the mean difference, each output in its own limits' unit."""

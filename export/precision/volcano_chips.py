@@ -12,6 +12,7 @@ from export.volcano_chips import CHIP_PX, DEEPCUBE, simulated
 from tocsin.interferograms import LabelledPicture, chip_of, find_pictures
 from tocsin.phase_pictures import read_picture
 from tocsin.simulate import NumpyRandom, interferogram
+from tocsin.volcano_inference import LEAST_COVERED
 
 REAL_CALIBRATION: Final = 12
 """Pictures of each label, spread over the sorted names."""
@@ -58,6 +59,12 @@ def judged(data: Path | None, count: int = 48, size_px: int = CHIP_PX) -> Iterat
         truths = [{"deformation": np.array([[picture.label]], np.float32)} for picture in chosen]
         chips = [_real(picture, size_px) for picture in chosen]
         yield ChipSet("DeepCube", chips, truths, {"deformation": DEFORMATION})
+
+
+def decided(batch: ParityChips) -> bool:
+    """Return whether scoring would judge every chip of a batch that has any phase: it leaves sparse windows out."""
+    measured = np.isfinite(batch.inputs["phase"]).mean(axis=(1, 2, 3))
+    return bool((measured[measured > 0] >= LEAST_COVERED).all())
 
 
 def _pictures(data: Path | None) -> tuple[list[LabelledPicture], ...]:
