@@ -39,6 +39,9 @@ class OutputLimits(Record):
     flipped: float | None = Field(
         default=None, ge=0, le=1, description="Share of its decisions that may change; null: as for all"
     )
+    given: str | None = Field(
+        default=None, description="Output of one value a chip that has to reach the threshold for this one to be said"
+    )
 
 
 class ParityLimits(Record):
@@ -155,8 +158,10 @@ def compare(
     """
     rows = []
     for spec in facts.outputs:
-        pair = _Pair(case, spec.name, wanted[spec.name], given[spec.name])
-        rows.append(_row(pair, limits.outputs.get(spec.name, OutputLimits()), facts.threshold))
+        own = limits.outputs.get(spec.name, OutputLimits())
+        said = None if own.given is None else wanted[own.given].reshape(len(wanted[own.given])) >= facts.threshold
+        pair = _Pair(case, spec.name, wanted[spec.name], given[spec.name], said)
+        rows.append(_row(pair, own, facts.threshold))
     return rows
 
 
@@ -220,6 +225,8 @@ class _Pair:
     output: str
     wanted: FloatArray
     given: FloatArray
+    said: npt.NDArray[np.bool_] | None = None
+    """For each sample of the batch, whether its decision is said at all; None: all are."""
 
 
 def _row(pair: _Pair, limits: OutputLimits, threshold: float) -> ParityRow:
@@ -244,6 +251,8 @@ def _row(pair: _Pair, limits: OutputLimits, threshold: float) -> ParityRow:
         flipped = (left >= threshold) != (right >= threshold)
     elif limits.decision == "highest":
         decided, whole = decided.all(axis=1), both.all(axis=1)
+        if pair.said is not None:
+            decided, whole = decided & pair.said, whole & pair.said
         flipped = (wanted.argmax(axis=1) != given.argmax(axis=1)) & whole
     return ParityRow(
         case=pair.case,

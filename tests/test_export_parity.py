@@ -4,6 +4,7 @@ import pytest
 pytest.importorskip("torch", reason="needs the extra train")
 
 from export.parity import OutputLimits, ParityChips, ParityLimits, TorchReference, check, measure
+from export.parity import compare as compare_rows
 from tocsin.errors import ModelInvalidError
 from tocsin.manifest import Parity
 
@@ -146,6 +147,17 @@ def test_the_highest_band_decides_where_bands_compete(model_facts) -> None:
     limits = ParityLimits(outputs={"water": OutputLimits(decision="highest")})
     row = compare(model_facts, given, wanted, limits).rows[0]
     assert (row.valid_pixels, row.flipped_pixels) == (4, 1)
+
+
+def test_a_decision_that_is_not_said_is_none(model_facts) -> None:
+    """Where another output stays below the threshold, a band that wins instead flips nothing."""
+    kinds = model_facts.outputs[0].model_copy(update={"name": "kind"})
+    facts = model_facts.model_copy(update={"outputs": (*model_facts.outputs, kinds)})
+    wanted = {"water": np.array([[0.9], [0.1], [0.6]], np.float32), "kind": np.tile(np.float32([0.6, 0.4]), (3, 1))}
+    given = wanted | {"kind": np.array([[0.6, 0.4], [0.4, 0.6], [0.4, 0.6]], np.float32)}
+    limits = ParityLimits(outputs={"kind": OutputLimits(decision="highest", given="water")})
+    _, row = compare_rows("one", wanted, given, facts, limits)
+    assert (row.valid_pixels, row.flipped_pixels) == (2, 1)
 
 
 def test_a_flipped_chip_does_not_drown_among_pixels(model_facts) -> None:

@@ -29,6 +29,9 @@ class GateLimits(Record):
     )
 
 
+GIVEN: Final = {"source": "deformation"}
+"""A kind of source is said where the verdict is deformation, and is no decision elsewhere."""
+
 LIMITS: Final[dict[Precision, GateLimits]] = {
     # Rounding may move what lies on the threshold, nothing else: one pixel in two thousand.
     "fp16": GateLimits(flipped=0.0005, change=0.002, difference=0.05),
@@ -95,6 +98,7 @@ def _scaled(expected: Expected, bounds: GateLimits, *, decided: bool) -> ParityL
             decision=each.decision if decided else "none",
             difference=each.difference and each.difference * factor,
             flipped=bounds.outputs.get(spec.name),
+            given=GIVEN.get(spec.name),
         )
     return ParityLimits(difference=bounds.difference, flipped=bounds.flipped, outputs=outputs)
 
