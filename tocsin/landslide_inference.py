@@ -31,6 +31,8 @@ _SIDE: Final = ACQUISITIONS * len(BANDS)
 _AHEAD_PX: Final = 3 << 19
 """Pixels that are read at once, 80 MB of layers: tiles of a file are higher than a step, and GDAL's cache does not hold
 those of six acquisitions, so that every step would decode them anew."""
+AHEAD_BYTES: Final = 4 * (2 * _SIDE + 1) * _AHEAD_PX
+"""What they take."""
 
 LandslideResult = tuple[Window, FloatArray | None]
 """A window and its mask, float32 [1, chip, chip]; None where nothing was run."""

@@ -317,7 +317,7 @@ def _listed(draw: ImageDraw.ImageDraw, facts: LandslidePicture, y: int) -> int:
             f"{number}",
             CLASSES[code].name,
             f"{cells.density_per_km2[place]:,.0f}",
-            percent_text(float(cells.slid_km2[place] / cells.observed_km2[place])),
+            percent_text(float(cells.slid_km2[place] / cells.observed_km2[place])).replace("less than ", "< "),
             probability_text(int(cells.any_probability[place]) * PROBABILITY_SCALE),
         )
         for x, anchor, text, ink in zip(

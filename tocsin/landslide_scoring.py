@@ -12,6 +12,7 @@ from tocsin.hazards.landslide import CHIP, STEP, LandslideInputs
 from tocsin.inference import AsideProbability, ReturnToScene, SlidingRows, read_chips
 from tocsin.landslide_cells import COUNT_ERROR
 from tocsin.landslide_inference import (
+    AHEAD_BYTES,
     Ahead,
     Around,
     LandslideInference,
@@ -86,7 +87,7 @@ class _Job:
             windows_to_run=to_run,
             chip_px=windows.chip,
             overlap_px=windows.overlap,
-            expected_peak_bytes=expected_peak_bytes(windows, scene.grid.width, _IMAGES),
+            expected_peak_bytes=expected_peak_bytes(windows, scene.grid.width, _IMAGES) + AHEAD_BYTES,
             bytes_to_write=rasters * 4 // 3 + aside,
         )
         return self.order.planned(scene, summary)
