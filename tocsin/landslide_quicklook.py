@@ -238,13 +238,19 @@ def _headline(draw: ImageDraw.ImageDraw, facts: LandslidePicture) -> int:
     if expected is None or interval is None:
         draw.text((PANEL_X, TOP + 22), "nothing seen", fill=ALARM, font=font_of(44))
         return TOP + 92
-    colour = CLASSES[HIGH].colour if summary.high_cells + summary.low_cells else INK
+    bounds = "{:,.0f} to {:,.0f}".format(*interval)
+    if not summary.high_cells + summary.low_cells:
+        # Little is expected of every quiet cell, and the sum of it over a scene reads like a finding.
+        draw.text((PANEL_X, TOP + 22), bounds, fill=INK, font=font_of(44))
+        width = draw.textlength(bounds, font=font_of(44))
+        draw.text((PANEL_X + width + 16, TOP + 47), "90 % interval", fill=FAINT, font=font_of(14))
+        return TOP + 92
+    colour = CLASSES[HIGH].colour
     figure = f"{expected:,.0f}" if expected >= 10 else f"{expected:.1f}"
     draw.text((PANEL_X, TOP + 18), figure, fill=colour, font=font_of(54))
     width = draw.textlength(figure, font=font_of(54))
     draw.text((PANEL_X + width + 16, TOP + 36), "90 % interval", fill=FAINT, font=font_of(14))
-    text = "{:,.0f} to {:,.0f}".format(*interval)
-    draw.text((PANEL_X + width + 16, TOP + 53), text, fill=INK, font=font_of(19))
+    draw.text((PANEL_X + width + 16, TOP + 53), bounds, fill=INK, font=font_of(19))
     return TOP + 92
 
 

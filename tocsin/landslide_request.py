@@ -232,7 +232,7 @@ def picture_facts(
     # Seen ground that no judged cell counts: excluded pixels, and the rest of cells that are mostly excluded.
     unseen = tally.km2(NO_DATA)
     aside = max(0.0, tally.km2(*tally.units) - unseen - sum(judged.values()))
-    km2 = judged | {code: area for code, area in ((NOT_OBSERVABLE, aside), (NO_DATA, unseen)) if area > 1e-6}
+    km2 = judged | {code: area for code, area in ((NOT_OBSERVABLE, aside), (NO_DATA, unseen)) if tally.pixels[code]}
     return LandslidePicture(
         scene_id=request.scene_id,
         grid=request.grid,
