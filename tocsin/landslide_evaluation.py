@@ -227,7 +227,8 @@ def _figures(said: FloatArray, ratio: FloatArray, slid: npt.NDArray[np.bool_]) -
 def _band_on(path: Path, grid: "Grid") -> FloatArray:
     """Return the first band of a raster on a grid, the mean where pixels of the grid are larger."""
     with align(open_raster(path), grid, "bilinear") as source:
-        return source.read(grid.window)[0]
+        band: FloatArray = source.read(grid.window)[0]
+    return band
 
 
 def _stack_on(paths: Sequence[Path], events: EventOptions, grid: "Grid") -> FloatArray:
