@@ -251,6 +251,7 @@ def test_held_out_bursts_never_reach_the_pairs(monkeypatch, tmp_path):
     assert draw.tiles == shipped.data.tiles
 
 
+@pytest.mark.slow
 def test_a_recipe_becomes_a_checkpoint_with_figures_held_out(shared):
     """Both stages run one after the other; the checkpoint loads into its network and says what it was measured on."""
     trained = landslide.train(LandslideRecipe.model_validate(TINY), shared / "whole", None)

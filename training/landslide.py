@@ -95,7 +95,7 @@ def train(recipe: LandslideRecipe, work: Path, data: Path | None, *, resume: boo
     report = {
         "calibration": {"density_class": vars(fits[0]), "mask": vars(fits[1])},
         **figures(
-            Judge(network, fits[0].temperature, recipe.threshold), recipe.data, data, (list(run.held_back), list(test))
+            Judge(network, fits[0].temperature, recipe.threshold), recipe.data, data, (run.held_back.all(), test.all())
         ),
     }
     work.mkdir(parents=True, exist_ok=True)

@@ -42,9 +42,9 @@ def augment_pair(
         _lose_a_band((pre, post), random)
     if random.random() < settings.hole_share:
         _punch((pre, post), random)
-    turned = tuple(slice(None, None, 1 if random.random() < 0.5 else -1) for _ in range(2))
-    at = (..., *turned)
-    return tuple(np.ascontiguousarray(each[at]) for each in (pre, post, dem, chip.mask))  # type: ignore[return-value]
+    rows, cols = (slice(None, None, 1 if random.random() < 0.5 else -1) for _ in range(2))
+    pre, post, dem = (np.ascontiguousarray(each[..., rows, cols]) for each in (pre, post, dem))
+    return pre, post, dem, np.ascontiguousarray(chip.mask[rows, cols])
 
 
 def _fewer(side: FloatArray, settings: LandslideAugmentation, random: np.random.Generator) -> FloatArray:

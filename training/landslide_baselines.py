@@ -7,7 +7,7 @@ on those same chips, never on the ones that are reported.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ DROPS_DB: Final = (1.0, 2.0, 3.0, 4.0)
 STEEP_DEG: Final = (15.0, 25.0, 35.0)
 WINDOW: Final = 5
 
-FloatArray = NDArray[np.floating]
+FloatArray = NDArray[np.floating[Any]]
 Statistic = Callable[[LandslideChip], float]
 
 
@@ -55,7 +55,7 @@ def _dropped(least_db: float, acquisitions: int, chip: LandslideChip) -> float:
 def _slope_deg(chip: LandslideChip) -> FloatArray:
     down, along = np.gradient(chip.dem, GSD_M)
     slope = np.degrees(np.arctan(np.hypot(down, along)))
-    return slope[np.isfinite(slope)]
+    return np.asarray(slope[np.isfinite(slope)])
 
 
 def _steep(least_deg: float, chip: LandslideChip) -> float:

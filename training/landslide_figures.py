@@ -121,10 +121,10 @@ def figures(
     if data is not None and chosen.forest is not None:
         for series in OperaRtc(data / chosen.forest).series:
             places["forest_despeckled" if "tv" in series.variant else "forest"] = [series]
-    for name, series in places.items():
+    for name, bursts in places.items():
         report[name] = {
-            "quiet": _quiet(judge, series, baselines[ACQUISITIONS]),
-            "injected": {size: _injected(judge, BurstChips(series, None), size) for size in SIZES},
+            "quiet": _quiet(judge, bursts, baselines[ACQUISITIONS]),
+            "injected": {size: _injected(judge, BurstChips(bursts, None), size) for size in SIZES},
         }
     return report
 

@@ -225,4 +225,4 @@ def _weights(size: int, first: int) -> FloatArray:
 def three(backscatter_db: FloatArray) -> FloatArray:
     """Return acquisitions [1 to 3, 2, H, W] with absent ones added as NaN, [3, 2, H, W]."""
     missing = np.full((ACQUISITIONS - len(backscatter_db), *backscatter_db.shape[1:]), math.nan, np.float32)
-    return np.concatenate([backscatter_db, missing]).astype(np.float32)
+    return np.concatenate([backscatter_db, missing], dtype=np.float32)

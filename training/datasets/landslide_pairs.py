@@ -102,6 +102,10 @@ class LandslidePairs:
         sides = backscatter_db[:ACQUISITIONS], backscatter_db[ACQUISITIONS:]
         return LandslideChip(*sides, dem, mask, int(self._heads[index]))
 
+    def all(self) -> list[LandslideChip]:
+        """Return every chip."""
+        return [self[index] for index in range(len(self))]
+
     @property
     def heads(self) -> NDArray[np.int16]:
         """Landslides of every chip."""
@@ -122,8 +126,9 @@ def _draw_all(draw: Draw, folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     shape = (draw.count, 2 * ACQUISITIONS, 2, CHIP, CHIP)
-    opened = np.lib.format.open_memmap  # type: ignore[no-untyped-call]
-    backscatter = opened(aside / "backscatter.npy", mode="w+", dtype=np.uint8, shape=shape)
+    backscatter = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+        aside / "backscatter.npy", mode="w+", dtype=np.uint8, shape=shape
+    )
     height = np.empty((draw.count, CHIP, CHIP), np.uint16)
     mask = np.empty((draw.count, CHIP * CHIP // 8), np.uint8)
     heads, real = np.empty(draw.count, np.int16), np.empty(draw.count, np.bool_)

@@ -188,7 +188,7 @@ class SideEmbedding(nn.Module):
 
     def contains_any(self, seen: Seen) -> Tensor:
         """Return the log odds of any landslide in each chip, [B]: the mean over pixels that both sides show."""
-        map_B1HW = self.any(self(seen)).float()
+        map_B1HW: Tensor = self.any(self(seen)).float()
         weight = nn.functional.avg_pool2d(judged(seen), 2)
         return (map_B1HW * weight).sum(dim=(1, 2, 3)) / weight.sum(dim=(1, 2, 3)).clamp_min(1)
 
