@@ -281,7 +281,7 @@ def test_a_checkpoint_becomes_a_model(facts, tmp_path, monkeypatch) -> None:
     """One call writes graph, configuration and manifest, within every limit, and the model loads."""
     monkeypatch.setattr(volcano, "chips", small_chips)
     checkpoints.save(tmp_path / "v.safetensors", network_of(SMALL).state_dict(), facts)
-    manifest = model.export_model(tmp_path / "v.safetensors", tmp_path / "models", None)
+    manifest = model.export_model(tmp_path / "v.safetensors", tmp_path / "models", None, precisions=())
 
     assert load_model("volcano", tmp_path / "models").manifest == manifest
     rows = manifest.artifacts[0].parity.rows

@@ -101,12 +101,14 @@ class VolcanoNetwork(nn.Module):
 
         In evaluation they are the mean over quarter turns of the chip.
         """
-        total_BC = pool(last_BCHW)
+        own_BC = pool(last_BCHW)
         turns = 1 if self.training else self.config.turns
-        for turn in range(1, turns):
-            turned_BCHW = torch.rot90(x_BCHW, turn * (4 // turns), (2, 3))
-            total_BC = total_BC + pool(self.encoder(turned_BCHW)[-1])
-        return total_BC / turns
+        if turns == 1:
+            return own_BC
+        # One batch of all further turns: a graph holds the encoder's constants twice, not once a turn.
+        others = [torch.rot90(x_BCHW, turn * (4 // turns), (2, 3)) for turn in range(1, turns)]
+        others_TBC = pool(self.encoder(torch.cat(others))[-1]).reshape(turns - 1, *own_BC.shape)
+        return (own_BC + others_TBC.sum(dim=0)) / turns
 
     def decide(self, embedding_BE: Tensor) -> Tensor:
         """Return log odds of deformation [B] of embeddings [B, 3], or of the softmax head's logits [B, 2]."""
