@@ -76,7 +76,7 @@ def slope_statistics() -> dict[str, Statistic]:
     """Return numbers of the slope by name."""
     mean: dict[str, Statistic] = {"mean slope": lambda chip: float(np.nan_to_num(_slope_deg(chip)).mean())}
     return mean | {
-        f"share of pixels steeper than {steep:g} deg": lambda chip, steep=steep: _steep(steep, chip)  # type: ignore[misc]
+        f"share of pixels steeper than {steep:g} deg": lambda chip, steep=steep: _steep(steep, chip)
         for steep in STEEP_DEG
     }
 
