@@ -19,6 +19,7 @@ from tocsin.errors import ModelInvalidError, RuntimeUnavailableError, UsageError
 from tocsin.runtimes import RuntimeOptions, open_runtime  # noqa: E402
 from tocsin.runtimes.triton_wire import Away, Endpoint, HttpWire, Question, open_wire  # noqa: E402
 from tocsin.simulate import FloodSettings, NumpyRandom, flood_scene  # noqa: E402
+from tocsin.simulate.demo_landslide import write_landslides  # noqa: E402
 
 TRANSPORTS = ("grpc", "http", "memory")
 CLIENTS = 200
@@ -72,10 +73,23 @@ def flood_in_process(flood_file, tmp_path_factory):
     return tocsin.score("flood", post=flood_file, out=tmp_path_factory.mktemp("local"), quiet=True)
 
 
+@pytest.fixture(scope="module")
+def landslide_files(tmp_path_factory):
+    """Return the acquisitions of a small simulated pair."""
+    files = write_landslides(tmp_path_factory.mktemp("landslides"), (150, 130))
+    return {"pre": files.pre, "post": files.post}
+
+
+@pytest.fixture(scope="module")
+def landslides_in_process(landslide_files, tmp_path_factory):
+    """Return what the shipped model says of them in this process."""
+    return tocsin.score("landslide", **landslide_files, out=tmp_path_factory.mktemp("local"), quiet=True)
+
+
 def test_ready_names_every_model(triton_server):
     """The first event lists what is served, each after a chip; a corrupt graph is named with the reason."""
     ready = triton_server.wait_for("ready")
-    assert ready["models"] == ["busy", "flood", "identity", "volcano"]
+    assert ready["models"] == ["busy", "flood", "identity", "landslide", "volcano"]
     refused = triton_server.wait_for("model_refused", "corrupt")
     assert "model.onnx of 8 bytes" in refused["message"]
     assert "not ready: corrupt" in ready["message"]
@@ -120,6 +134,16 @@ def test_the_same_volcano_map(triton_server, tmp_path, write_raster):
     ]
     np.testing.assert_array_equal(*map(classes, results))
     assert results[0].summary == results[1].summary
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_the_same_landslide_map(triton_server, landslide_files, landslides_in_process, tmp_path, transport):
+    """A model of three inputs, without heights, gives the same cells and the same mask."""
+    options = {"runtime": triton_server.url(transport), "shared_memory": transport == "memory"}
+    result = tocsin.score("landslide", **landslide_files, out=tmp_path, quiet=True, **options)
+    np.testing.assert_array_equal(classes(result), classes(landslides_in_process))
+    assert result.summary == landslides_in_process.summary
+    assert result.provenance.sha256 == landslides_in_process.provenance.sha256
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

@@ -191,10 +191,10 @@ def served(repository, *options):
 
 @pytest.fixture(scope="session")
 def triton_server(tmp_path_factory, logistic_models):
-    """Return a server with the shipped flood and volcano models, the identity, one with a short queue, one corrupt."""
+    """Return a server with the shipped models, the identity, one with a short queue, one corrupt."""
     repository = tmp_path_factory.mktemp("triton") / "models"
     repository.mkdir()
-    for name in ("flood", "volcano"):
+    for name in ("flood", "landslide", "volcano"):
         (repository / name).symlink_to(find_repository() / name)
     facts = json.loads((logistic_models / "flood/manifest.json").read_text())
     write_small_model(repository, "identity", facts, "bare")
