@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 from training.networks import parameter_count  # noqa: E402 - after the skip: they need torch
 from training.networks.landslide import (  # noqa: E402
     LOG_DENSITY,
+    STEEPEST,
     LandslideConfig,
     LandslideNetwork,
     change_channels,
@@ -96,6 +97,15 @@ def test_missing_inputs_give_finite_logits(network, missing):
     said = network(pre, post, dem)
     assert all(bool(part.isfinite().all()) for part in said)
     assert bool((judged(measure(pre, post, TINY)) == (missing not in ("pre", "all"))).all())
+
+
+def test_a_spike_of_the_dem_is_no_slope(network):
+    """A pixel of 8,848 m in a plain is steep to a bound, and so is its relief: what is said stays near."""
+    dem = torch.full((1, 1, 128, 128), 100.0)
+    dem[..., 40, 50] = 8848.0
+    found = terrain(dem, 200.0)
+    assert float(found[:, 1:3].abs().max()) == STEEPEST
+    assert float(found[:, 3].max()) == pytest.approx(STEEPEST * 64 * 10.0 / 200.0)
 
 
 def test_terrain_is_used_where_it_is_known(network):

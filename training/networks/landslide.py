@@ -27,6 +27,9 @@ CLASSES: Final = 3
 LOG_DENSITY: Final = (-9.0, 7.0)
 """Bounds of the natural logarithm of landslides per km2: from none in a country to more than ground can hold."""
 
+STEEPEST: Final = 4.0
+"""Largest slope that is believed, 76 deg: what is steeper is a spike or a void filled with something else."""
+
 _LEVEL_CHANNELS: Final = 2 * len(BANDS)
 _TERRAIN_CHANNELS: Final = 5
 _PER_DB: Final = math.log(10) / 10
@@ -258,16 +261,18 @@ def change_channels(seen: Seen, config: LandslideConfig) -> Tensor:
 def terrain(dem_B1HW: Tensor, relief_m: float) -> Tensor:
     """Return steepness, slope southward and eastward, relief over the mean of the chip, and validity, [B, 5, H, W].
 
-    Slopes are central differences, one-sided beside a void; zero where there is no neighbour.
+    Slopes are central differences, one-sided beside a void; zero where there is no neighbour; at most `STEEPEST`.
     """
     there = ~torch.isnan(dem_B1HW)
     valid = there.to(dem_B1HW.dtype)
     height = torch.where(there, dem_B1HW, torch.zeros_like(dem_B1HW))
     mean = height.sum(dim=(2, 3), keepdim=True) / valid.sum(dim=(2, 3), keepdim=True).clamp_min(1)
     relief = (height - mean) * valid
-    southward, eastward = (_slope(relief, valid, dim) / GSD_M for dim in (2, 3))
+    southward, eastward = ((_slope(relief, valid, dim) / GSD_M).clamp(-STEEPEST, STEEPEST) for dim in (2, 3))
     steepness = torch.sqrt(southward**2 + eastward**2 + 1e-12) * valid
-    return torch.cat([steepness, southward, eastward, relief / relief_m, valid], dim=1)
+    # No chip is higher than it is wide at the steepest slope.
+    most = STEEPEST * relief.shape[-1] * GSD_M / 2
+    return torch.cat([steepness, southward, eastward, relief.clamp(-most, most) / relief_m, valid], dim=1)
 
 
 def pool(features_BCHW: Tensor, weight_B1HW: Tensor) -> Tensor:
