@@ -275,6 +275,8 @@ def test_public_options_are_pinned():
         "quiet",
         "gpkg",
         "batch",
+        "deadline_s",
+        "shared_memory",
     }
 
 

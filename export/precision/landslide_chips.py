@@ -13,8 +13,14 @@ from tocsin.simulate import NumpyRandom, landslide_pair
 
 
 def calibration(data: Path | None, count: int = 32, size_px: int = CHIP) -> Iterator[ParityChips]:
-    """Yield simulated chips one by one, every fourth without heights; the few real bursts are kept to judge on."""
+    """Yield simulated chips one by one, every fourth without heights, and hard cases of other chips than those judged.
+
+    The few real bursts are kept to judge on.
+    """
     del data
+    first = CALIBRATION_SEED + count
+    for chips in landslide_chips(None, first, size_px):
+        yield ParityChips(f"{chips.case}, seeds from {first}", chips.inputs)
     for seed in range(CALIBRATION_SEED, CALIBRATION_SEED + count):
         chip = dict(simulated(seed, size_px))
         if seed % 4 == 0:
@@ -22,7 +28,7 @@ def calibration(data: Path | None, count: int = 32, size_px: int = CHIP) -> Iter
         yield ParityChips(f"simulated, seed {seed}", {name: values[None] for name, values in chip.items()})
 
 
-def judged(data: Path | None, count: int = 48, size_px: int = CHIP) -> Iterator[ChipSet]:
+def judged(data: Path | None, count: int = 144, size_px: int = CHIP) -> Iterator[ChipSet]:
     """Yield simulated pairs with all their landslides known, and chips of real backscatter, of which nothing is."""
     seeds = range(JUDGED_SEED, JUDGED_SEED + count)
     pairs = [landslide_pair(NumpyRandom(seed), (size_px, size_px)) for seed in seeds]
