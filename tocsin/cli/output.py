@@ -56,8 +56,11 @@ def checked(model: type[ModelT], **values: object) -> ModelT:
         return model(**given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else "the options"
-        option = f"--{name.replace('_', '-')}"
+        if not first["loc"]:
+            # What is wrong is how options go together: the message names them.
+            message = first["msg"].removeprefix("Value error, ")
+            raise UsageError("options that do not go together", message, "look at the options again") from error
+        option = f"--{str(first['loc'][0]).replace('_', '-')}"
         raise UsageError(f"{option} {first['input']}", first["msg"], f"choose another value for {option}") from error
 
 
