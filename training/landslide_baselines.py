@@ -15,6 +15,7 @@ from scipy.ndimage import uniform_filter
 
 from tocsin.detection_figures import auroc
 from tocsin.hazards.landslide import GSD_M
+from tocsin.landslide_evaluation import vh_ratio_db
 from training.datasets.burst_chips import LandslideChip
 
 BINS: Final = 20
@@ -29,16 +30,7 @@ Statistic = Callable[[LandslideChip], float]
 
 def vh_log_ratio(chip: LandslideChip, acquisitions: int = 3) -> NDArray[np.float32]:
     """Return VH after over VH before, means of linear power over acquisitions, [H, W] dB; NaN where one is missing."""
-    before, after = (_mean_power(side) for side in (chip.pre_db[-acquisitions:, 1], chip.post_db[:acquisitions, 1]))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(10 * np.log10(after / before), dtype=np.float32)
-
-
-def _mean_power(values_db: FloatArray) -> FloatArray:
-    there = np.isfinite(values_db)
-    total = np.where(there, 10 ** (values_db / 10), 0).sum(axis=0)
-    number = there.sum(axis=0)
-    return np.where(number > 0, total / np.maximum(number, 1), np.nan)
+    return vh_ratio_db(chip.pre_db[-acquisitions:], chip.post_db[:acquisitions])
 
 
 def _dropped(least_db: float, acquisitions: int, chip: LandslideChip) -> float:
