@@ -2,14 +2,12 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 import torch
-from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import IterableDataset
 
 from tocsin.hazards.landslide import CHIP_KM2, HIGH_DENSITY_PER_KM2
@@ -22,6 +20,7 @@ from training.objectives.density import count_loss
 from training.objectives.segmentation import cross_entropy_and_dice
 from training.recipe_parts import Stage
 from training.stages import one_cycle
+from training.tasks.averaged import AveragedTask, running_mean
 
 LEAST_PX: Final = 50
 """Pixels of landslides that a chip of the first stage shows, if it holds any, as in the
@@ -60,7 +59,7 @@ class AugmentedPairs(IterableDataset[Batch]):
             yield pre, post, dem[:, None], mask, torch.tensor([float(chip.heads) for chip in chips])
 
 
-class LandslideTask(LightningModule):
+class LandslideTask(AveragedTask):
     """One stage of a landslide recipe.
 
     Parameters
@@ -71,19 +70,15 @@ class LandslideTask(LightningModule):
         Which stage.
     """
 
+    network: LandslideNetwork
+
     def __init__(self, recipe: LandslideRecipe, name: StageName) -> None:
         super().__init__()
         self._recipe = recipe
         self._name = name
         self.network = LandslideNetwork(recipe.network)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        mean: Any = get_ema_multi_avg_fn(recipe.average_decay)  # type: ignore[no-untyped-call]
-        self.average = AveragedModel(self.network, multi_avg_fn=mean, use_buffers=True)
-
-    def optimizer_step(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - as Lightning declares it
-        """Follow the weights with every step: before a checkpoint is written, so that a resumed run goes on alike."""
-        super().optimizer_step(*arguments, **named)
-        self.average.update_parameters(self.network)
+        self.average = running_mean(self.network, recipe.average_decay)
 
     def forward(self, pre: Tensor, post: Tensor, dem: Tensor) -> LandslideLogits:
         """Map raw pairs to logits, float32."""

@@ -1,14 +1,11 @@
 """Learning from simulated interferograms whether the ground moves, why, and where."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
-from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import IterableDataset
 
 from training.datasets.simulated_interferograms import SimulatedInterferograms
@@ -17,6 +14,7 @@ from training.objectives.prototypes import distance_cross_entropy, pull
 from training.phase_augmentation import augment_phase
 from training.preprocess import encode_phase
 from training.stages import one_cycle
+from training.tasks.averaged import AveragedTask, running_mean
 from training.volcano_recipe import VolcanoRecipe
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -50,7 +48,7 @@ class SimulatedPhases(IterableDataset[Batch]):
             yield phase, mask, torch.tensor([chip.source for chip in chips])
 
 
-class VolcanoTask(LightningModule):
+class VolcanoTask(AveragedTask):
     """The stage of a volcano recipe.
 
     Parameters
@@ -59,19 +57,15 @@ class VolcanoTask(LightningModule):
         The whole recipe.
     """
 
+    network: VolcanoNetwork
+
     def __init__(self, recipe: VolcanoRecipe) -> None:
         super().__init__()
         self._recipe = recipe
         self.network = VolcanoNetwork(recipe.network)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         # What one step learns of the simulator, the next may undo on real phase: the mean over steps holds.
-        mean: Any = get_ema_multi_avg_fn(recipe.average_decay)  # type: ignore[no-untyped-call]
-        self.average = AveragedModel(self.network, multi_avg_fn=mean, use_buffers=True)
-
-    def optimizer_step(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - as Lightning declares it
-        """Follow the weights with every step: before a checkpoint is written, so that a resumed run goes on alike."""
-        super().optimizer_step(*arguments, **named)
-        self.average.update_parameters(self.network)
+        self.average = running_mean(self.network, recipe.average_decay)
 
     def forward(self, phase: Tensor) -> VolcanoLogits:
         """Map raw chips [B, 1, H, W] rad to logits, float32."""
