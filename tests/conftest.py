@@ -1,7 +1,7 @@
 """Data sets, a small model, markers that skip with a reason, and an environment without the developer's settings."""
 
 import os
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Load the fixtures of models whose answers are known, and of engines, which stand in files of their own."""
-    for name in ("stand_ins", "engine_stand_ins", "triton_stand_ins"):
-        spec = spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        stand_ins = module_from_spec(spec)
-        spec.loader.exec_module(stand_ins)
-        config.pluginmanager.register(stand_ins, name)
+pytest_plugins = ("stand_ins", "engine_stand_ins", "triton_stand_ins")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

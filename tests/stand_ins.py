@@ -6,6 +6,38 @@ import json
 import numpy as np
 import pytest
 
+from tocsin.runtimes.fake import FakeRuntime
+
+
+class Memory:
+    """A source in memory, one band."""
+
+    def __init__(self, grid, values):
+        self.grid = grid
+        self.values = np.asarray(values, dtype=np.float32)
+
+    def read(self, window):
+        """Return a window, NaN outside."""
+        rows, cols = np.ogrid[window.row : window.row_stop, window.col : window.col_stop]
+        height, width = self.values.shape
+        inside = (rows >= 0) & (rows < height) & (cols >= 0) & (cols < width)
+        values = self.values[np.clip(rows, 0, height - 1), np.clip(cols, 0, width - 1)]
+        return np.where(inside, values, np.float32(np.nan))[None]
+
+    def close(self):
+        """Hold nothing."""
+
+
+class InterruptedRuntime(FakeRuntime):
+    """Answers six times, then is interrupted."""
+
+    def run(self, inputs):
+        """Answer, or be interrupted."""
+        if self.calls == 6:
+            raise KeyboardInterrupt
+        return super().run(inputs)
+
+
 # Scoring with a graph whose answer is known: water where VH is below -21 dB, pixel by pixel.
 
 

@@ -13,6 +13,7 @@ from pystac.validation import validate_dict
 from rasterio.crs import CRS
 from rio_cogeo.cogeo import cog_validate
 from shapely.geometry import shape as shape_of
+from stand_ins import Memory
 
 from tocsin.chips import Strip, quantise
 from tocsin.grid import Grid
@@ -42,23 +43,6 @@ BEFORE = (datetime(2025, 9, 1, 10, tzinfo=UTC), datetime(2025, 9, 13, 10, tzinfo
 AFTER = (datetime(2025, 9, 25, 10, tzinfo=UTC), datetime(2025, 10, 7, 10, tzinfo=UTC))
 GRID = Grid(CRS.from_epsg(32619), Affine(10, 0, 7.4e5, 0, -10, 2.02e6), 2 * STEP + 20, 3 * STEP)
 QUIET, SOME, MANY = ((0.9, 0.1, 0.0), 0.5), ((0.1, 0.8, 0.1), 10.0), ((0.0, 0.1, 0.9), 60.0)
-
-
-class Memory:
-    """A source in memory, one band, NaN outside."""
-
-    def __init__(self, values):
-        self.grid = GRID
-        self._values = np.asarray(values, dtype=np.float32)
-
-    def read(self, window):
-        """Return a window, which may reach outside."""
-        out = np.full((1, *window.shape), np.nan, np.float32)
-        inside = window.intersection(GRID.window)
-        rows = slice(inside.row - window.row, inside.row_stop - window.row)
-        cols = slice(inside.col - window.col, inside.col_stop - window.col)
-        out[0, rows, cols] = self._values[inside.row : inside.row_stop, inside.col : inside.col_stop]
-        return out
 
 
 def answers(left=MANY, right=QUIET):
@@ -183,7 +167,7 @@ def test_excluded_ground_is_never_quiet(tmp_path, mask):
     excluded[:STEP, STEP : STEP + 40] = 1
     heights[:, 2 * STEP :] = np.arange(STEP) * 13.0
     heights[:, -10:] = np.nan
-    asked = request(tmp_path, exclude=Memory(excluded), heights=Memory(heights))
+    asked = request(tmp_path, exclude=Memory(GRID, excluded), heights=Memory(GRID, heights))
     outcome = write(asked, mask, answers(MANY, SOME))
     bits = raster(outcome, "exclusion")
     assert (bits[:STEP, STEP : STEP + 40] == USER).all()
@@ -209,12 +193,12 @@ def test_excluded_ground_is_never_quiet(tmp_path, mask):
 def test_a_known_pass_marks_layover(tmp_path, mask):
     """With the orbit pass, slopes that face the radar are layover; the incidence that was assumed is said."""
     heights = np.broadcast_to(np.abs(np.arange(GRID.width) - 30) * -9.0, GRID.shape)
-    outcome = write(request(tmp_path, heights=Memory(heights), orbit_pass="ascending"), mask)
+    outcome = write(request(tmp_path, heights=Memory(GRID, heights), orbit_pass="ascending"), mask)
     bits = raster(outcome, "exclusion")
     assert (bits[50:100, 5:28] == LAYOVER).all()
     assert not bits[50:100, 80:].any()
     assert codes(outcome) == ["incidence_unknown"]
-    known = request(tmp_path, heights=Memory(heights), orbit_pass="ascending", incidence_deg=39, overwrite=True)
+    known = request(tmp_path, heights=Memory(GRID, heights), orbit_pass="ascending", incidence_deg=39, overwrite=True)
     assert codes(write(known, mask)) == []
 
 
@@ -241,7 +225,7 @@ def test_warnings_say_what_products_cannot(tmp_path, mask):
 
 def test_the_item_places_cells_and_names_every_pass(tmp_path, mask):
     """The item is valid STAC; cell rasters state their own grid; all times stand in it, and nowhere in the rasters."""
-    outcome = write(request(tmp_path, gpkg=True, exclude=Memory(np.zeros(GRID.shape))), mask)
+    outcome = write(request(tmp_path, gpkg=True, exclude=Memory(GRID, np.zeros(GRID.shape))), mask)
     item = json.loads(Path(outcome.products["item"]).read_text())
     validate_dict({**item, "stac_extensions": []})
     said = item["properties"]

@@ -9,6 +9,7 @@ import pytest
 import rasterio
 from affine import Affine
 from rasterio.crs import CRS
+from stand_ins import InterruptedRuntime
 
 import tocsin
 from tocsin import scoring
@@ -322,17 +323,7 @@ def test_refusals_come_before_any_work(score, write, tmp_path, landslide_models,
 @pytest.mark.parametrize("size_m", [10.0, 30.0])
 def test_an_interrupt_leaves_nothing(score, write, tmp_path, monkeypatch, size_m):
     """Ctrl-C in the middle leaves no file, the probability that waits for the way back included."""
-
-    class Interrupting(FakeRuntime):
-        """Answers a while, then is interrupted."""
-
-        def run(self, inputs):
-            """Answer, or be interrupted."""
-            if self.calls == 6:
-                raise KeyboardInterrupt
-            return super().run(inputs)
-
-    monkeypatch.setattr(scoring, "open_runtime", lambda *_: Interrupting(respond))
+    monkeypatch.setattr(scoring, "open_runtime", lambda *_: InterruptedRuntime(respond))
     with pytest.raises(InterruptedScoringError):
         score(**write(*sides(200, 200), size_m))
     assert list((tmp_path / "out").iterdir()) == []

@@ -309,3 +309,9 @@ def test_shipped_model_does_not_depend_on_how_it_runs(shipped, tmp_path, write_r
         np.testing.assert_array_equal(rasters[0], found[0][0][0])
         np.testing.assert_array_equal(rasters[1], found[0][0][1])
         assert polygons == found[0][1]
+
+
+def test_flood_results_keep_their_keys(score_flood, tmp_path, backscatter, write_raster):
+    """The pixel sizes of scales stand in results of volcanoes only."""
+    result = score_flood(write_raster(tmp_path / "scene.tif", backscatter(64, 64)))
+    assert "scales_m" not in json.loads(result.to_json())["provenance"]

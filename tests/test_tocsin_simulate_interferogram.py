@@ -2,10 +2,10 @@
 
 from itertools import pairwise
 
-import array_api_compat.torch as torch_xp
 import numpy as np
 import pytest
 import torch
+from simulation_stand_ins import ReplayedRandom
 
 from tocsin.errors import GridMismatchError, UsageError
 from tocsin.simulate import SOURCES, InterferogramSettings, NumpyRandom, interferogram
@@ -27,23 +27,6 @@ DEFORMING = InterferogramSettings(deforming_share=1.0)
 CONES = InterferogramSettings(deforming_share=0.0, cone_share=1.0)
 ARRAYS = ("wrapped_rad", "unwrapped_rad", "deformation_rad", "delay_rad", "mask", "coherence", "dem", "water")
 LOOK = LookGeometry("ascending", 348.0, 39.0)
-
-
-class ReplayedRandom:
-    """Draws of numpy handed out as torch tensors, so that both libraries compute on the same numbers."""
-
-    def __init__(self, seed):
-        self._numpy = NumpyRandom(seed)
-        self.xp = torch_xp
-        self.number = self._numpy.number
-
-    def normal(self, shape):
-        """Standard normal values, float32."""
-        return torch.from_numpy(self._numpy.normal(shape))
-
-    def uniform(self, shape):
-        """Values uniform in (0, 1), float32."""
-        return torch.from_numpy(self._numpy.uniform(shape))
 
 
 def test_same_seed_same_scene():

@@ -2,20 +2,19 @@
 
 import math
 
-import array_api_compat.torch as torch_xp
 import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 from scipy import integrate, special, stats
+from simulation_stand_ins import ReplayedRandom, ridge
 
 from tocsin.errors import GridMismatchError, UsageError
-from tocsin.simulate import LandslideSettings, NumpyRandom, ScarSettings, inject_landslides, landslide_pair
+from tocsin.simulate import LandslideSettings, NumpyRandom, ScarSettings, landslide_pair
 from tocsin.simulate.acquisitions import gamma_speckle, observed
 from tocsin.simulate.landslide_areas import RHO, SCALE_M2, SHIFT_M2, SMALLEST_M2, area_probability, landslide_areas
 from tocsin.simulate.scars import draw_scars, slopes_of, susceptibility
-from tocsin.simulate.side_look import seen_from
-from tocsin.simulate.slide_ground import COVERS, LOOKALIKES, scar_factor
+from tocsin.simulate.slide_ground import COVERS, LOOKALIKES
 from training.random import TorchRandom
 
 SHAPE = (128, 128)
@@ -27,29 +26,6 @@ STILL = SLIDING.model_copy(
 )
 BUSY = SLIDING.model_copy(update={"density_per_km2": (40.0, 80.0), "size_factor": (2.0, 2.0)})
 ARRAYS = ("pre_db", "post_db", "dem", "mask", "heads", "cover", "lookalike")
-
-
-class ReplayedRandom:
-    """Draws of numpy handed out as torch tensors, so that both libraries compute on the same numbers."""
-
-    def __init__(self, seed):
-        self._numpy = NumpyRandom(seed)
-        self.xp = torch_xp
-        self.number = self._numpy.number
-
-    def normal(self, shape):
-        """Standard normal values, float32."""
-        return torch.from_numpy(self._numpy.normal(shape))
-
-    def uniform(self, shape):
-        """Values uniform in (0, 1), float32."""
-        return torch.from_numpy(self._numpy.uniform(shape))
-
-
-def ridge(rows=64, cols=64, slope_deg=30.0):
-    """Return a roof whose sides fall to the west and to the east, 10 m pixels."""
-    height = -np.abs(np.arange(cols) - (cols - 1) / 2) * 10 * math.tan(math.radians(slope_deg))
-    return np.broadcast_to(height.astype(np.float32), (rows, cols)).copy() + 1000
 
 
 def linear(value_db):
@@ -308,48 +284,6 @@ def test_coarse_product_keeps_even_ground():
     assert np.corrcoef(speckled[..., 1:].ravel(), speckled[..., :-1].ravel())[0, 1] > 0.7
 
 
-def test_incidence_on_a_roof():
-    """Seen from the west, the western side of a roof is steeper to the wave by its slope, the eastern side flatter."""
-    look = seen_from(ridge(slope_deg=20.0), 10.0, "ascending", (38.0, 90.0))
-    np.testing.assert_allclose(look.local_incidence_deg[:, 5:25], 18.0, atol=0.05)
-    np.testing.assert_allclose(look.local_incidence_deg[:, 40:60], 58.0, atol=0.05)
-    assert not look.layover.any()
-    assert not look.shadow.any()
-    assert look.area_db[0, 10] > 2
-    assert look.area_db[0, 50] < -1
-
-
-@pytest.mark.parametrize(("azimuth_deg", "orbit_pass"), [(90.0, "ascending"), (270.0, "descending")])
-def test_steep_sides_lie_in_layover_and_shadow(azimuth_deg, orbit_pass):
-    """A side steeper than the incidence lies in layover; behind a steep ridge is shadow, on the far side only."""
-    look = seen_from(ridge(slope_deg=60.0), 10.0, orbit_pass, (38.0, azimuth_deg))
-    near, far = (slice(5, 25), slice(40, 60)) if azimuth_deg == 90 else (slice(40, 60), slice(5, 25))
-    assert look.layover[:, near].all()
-    assert look.shadow[:, far].all()
-    assert not look.shadow[:, near].any()
-
-
-def test_shadow_falls_as_far_as_the_wave_grazes():
-    """A wall of 100 m casts shadow over 100 tan(incidence) metres of flat ground behind it."""
-    dem = np.zeros((8, 64), np.float32)
-    dem[:, 20] = 100
-    look = seen_from(dem, 10.0, "ascending", (45.0, 90.0))
-    behind = np.nonzero(look.shadow[4])[0]
-    assert behind.min() == 21
-    assert behind.max() in {28, 29, 30}
-
-
-def test_scars_in_shadow_change_nothing():
-    """Where no wave arrives a scar leaves no trace, and outside scars the factor is exactly one."""
-    look = seen_from(ridge(slope_deg=60.0), 10.0, "ascending", (38.0, 90.0))
-    coverage = np.zeros((64, 64), np.float32)
-    coverage[10:20, :] = 1
-    factor = scar_factor(coverage, np.full((2, 64, 64), -5.0, np.float32), look)
-    assert (factor[:, look.shadow] == 1).all()
-    assert (factor[:, coverage == 0] == 1).all()
-    assert (factor[:, 10:20, 5:25] != 1).all()
-
-
 def test_missing_is_missing_in_both_bands():
     """Layover, shadow and a swath edge are NaN in VV and VH alike; the edge cuts one acquisition of a side."""
     settings = SLIDING.model_copy(update={"masked_share": 1.0, "swath_edge_share": 1.0, "acquisitions": (3, 3)})
@@ -430,87 +364,3 @@ def test_speckle_of_scenes_has_the_looks_they_report():
         assert spread == pytest.approx(2 * special.polygamma(1, scene.looks), rel=0.05)
         looks.append(scene.looks)
     assert max(looks) > settings.looks[1]
-
-
-@pytest.fixture
-def real():
-    """Backscatter as if real, [2, 2, 96, 96] before and [1, 2, 96, 96] after with holes, over a roof."""
-    generator = np.random.default_rng(0)
-    pre, post = (generator.normal(-14, 1.5, (n, 2, 96, 96)).astype(np.float32) for n in (2, 1))
-    post[0, :, 40:60, 20:30] = np.nan
-    pre[1, :, :10] = np.nan
-    return pre, post, ridge(96, 96)
-
-
-INJECTED = ScarSettings(landslide_share=1.0, density_per_km2=(60.0, 60.0), size_factor=(2.0, 2.0))
-
-
-def test_injection_touches_scars_only(real):
-    """Every pixel outside scars keeps its bits, NaN stays NaN, and slid canopy loses VH."""
-    pre, post, dem = real
-    injected = inject_landslides(NumpyRandom(0), (pre, post), dem, INJECTED)
-    outside = injected.scars.coverage == 0
-    assert injected.post_db.dtype == post.dtype
-    assert injected.post_db[:, :, outside].tobytes() == post[:, :, outside].tobytes()
-    np.testing.assert_array_equal(np.isnan(injected.post_db), np.isnan(post))
-    slid = injected.mask & ~injected.look.shadow
-    assert slid.sum() > 100
-    assert np.nanmean((injected.post_db - post)[0, 1][slid]) < -1
-    assert injected.density_per_km2 == pytest.approx(len(injected.heads) / (96 * 96 * 1e-4))
-
-
-def test_injection_keeps_what_was_given(real):
-    """The arrays passed in are not written to, and the same seed lays the same scars."""
-    pre, post, dem = real
-    copy = post.copy()
-    first, again = (inject_landslides(NumpyRandom(7), (pre, post), dem, INJECTED, "descending") for _ in range(2))
-    np.testing.assert_array_equal(post, copy)
-    np.testing.assert_array_equal(first.post_db, again.post_db)
-    assert first.look.orbit_pass == "descending"
-
-
-def test_injection_agrees_between_libraries(real):
-    """On the same draws, numpy and torch lay the same scars."""
-    expected = inject_landslides(NumpyRandom(5), real[:2], real[2], INJECTED)
-    pre, post, dem = (torch.from_numpy(array) for array in real)
-    found = inject_landslides(ReplayedRandom(5), (pre, post), dem, INJECTED)
-    np.testing.assert_allclose(found.heads.numpy(), expected.heads, atol=1e-3)
-    assert (np.abs(found.post_db.numpy() - expected.post_db) < 0.01)[~np.isnan(expected.post_db)].mean() > 0.99
-
-
-def test_injection_spares_water_and_voids(real):
-    """Nothing starts in water or where the terrain is unknown; with none at all, what was given comes back."""
-    pre, post, dem = real
-    pre[:, 1, :, :40] = -28
-    dem[:, 60:] = np.nan
-    heads = inject_landslides(NumpyRandom(0), (pre, post), dem, INJECTED).heads
-    assert len(heads) > 5
-    assert (heads[:, 1] > 35).all()
-    assert (heads[:, 1] < 60).all()
-    nowhere = inject_landslides(NumpyRandom(0), (pre, post), np.full_like(dem, np.nan), INJECTED)
-    assert nowhere.post_db.tobytes() == post.tobytes()
-    assert nowhere.heads.shape == (0, 2)
-
-
-def test_injection_sizes_follow_the_pixel(real):
-    """At 30 m pixels the same areas cover a ninth of the pixels."""
-    pre, post, dem = real
-    scars = inject_landslides(
-        NumpyRandom(3),
-        (pre, post),
-        dem * 3,
-        ScarSettings(
-            pixel_m=30.0, landslide_share=1.0, large_share=1.0, large_m2=(9e4, 9e4), density_per_km2=(0.1, 0.1)
-        ),
-    ).scars
-    assert scars.area_m2[0] == pytest.approx(9e4, rel=1e-4)
-    assert scars.coverage.sum() <= 1.1 * scars.area_m2.sum() / 900
-
-
-def test_injection_refuses_other_grids(real):
-    """Acquisitions and terrain of different shapes raise, and name the side."""
-    pre, post, dem = real
-    with pytest.raises(GridMismatchError, match="before the event"):
-        inject_landslides(NumpyRandom(0), (pre[:, :1], post), dem)
-    with pytest.raises(GridMismatchError, match="after the event"):
-        inject_landslides(NumpyRandom(0), (pre, post[..., :50]), dem)

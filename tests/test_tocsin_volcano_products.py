@@ -16,6 +16,7 @@ from rasterio.crs import CRS
 from rio_cogeo.cogeo import cog_validate
 from scipy import ndimage
 from shapely.geometry import shape as shape_of
+from stand_ins import Memory
 
 from tocsin.chips import Strip, quantise
 from tocsin.errors import ProductExistsError
@@ -59,21 +60,6 @@ def place(height, width, crs=LONLAT):
     if crs.is_geographic:
         return Grid(crs, Affine(1e-3, 0, 40.4, 0, -1e-3, 13.8), height, width)
     return Grid(crs, Affine(100, 0, 7e5, 0, -100, 4.2e6), height, width)
-
-
-class Memory:
-    """A source in memory, one band."""
-
-    def __init__(self, grid, values):
-        self.grid = grid
-        self.values = np.asarray(values, dtype=np.float32)
-
-    def read(self, window):
-        """Return a window inside the grid."""
-        return self.values[window.row : window.row_stop, window.col : window.col_stop][None]
-
-    def close(self):
-        """Hold nothing."""
 
 
 def verdict(row, col, deformation, source=DYKE, scale=1, size=224):

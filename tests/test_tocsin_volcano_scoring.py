@@ -9,6 +9,7 @@ import pytest
 import rasterio
 from affine import Affine
 from PIL import Image
+from stand_ins import InterruptedRuntime
 
 import tocsin
 from tocsin import scoring
@@ -360,17 +361,7 @@ def test_existing_products_are_refused_before_any_work(score, tmp_path, write, m
 @pytest.mark.parametrize("size_m", [100, 40])
 def test_an_interrupt_leaves_nothing(score, tmp_path, write, monkeypatch, size_m):
     """Ctrl-C in the middle of any scale leaves no file, working files of another scale included."""
-
-    class Interrupting(FakeRuntime):
-        """Answers a while, then is interrupted."""
-
-        def run(self, inputs):
-            """Answer, or be interrupted."""
-            if self.calls == 6:
-                raise KeyboardInterrupt
-            return super().run(inputs)
-
-    monkeypatch.setattr(scoring, "open_runtime", lambda *_: Interrupting(respond))
+    monkeypatch.setattr(scoring, "open_runtime", lambda *_: InterruptedRuntime(respond))
     with pytest.raises(InterruptedScoringError, match=r"ifg\.tif"):
         score(write(tmp_path / "ifg.tif", noise(400, 400), size_m))
     assert list((tmp_path / "out").iterdir()) == []
@@ -385,12 +376,6 @@ def test_a_model_of_another_hazard_is_refused(score, tmp_path, write, volcano_mo
     (tmp_path / "models/volcano/manifest.json").write_text(json.dumps(facts))
     with pytest.raises(ModelInvalidError, match="source, mask"):
         score(write(tmp_path / "ifg.tif", noise(70, 70)), model_repository=tmp_path / "models")
-
-
-def test_flood_results_keep_their_keys(score_flood, tmp_path, backscatter, write_raster):
-    """The pixel sizes of scales stand in results of volcanoes only."""
-    result = score_flood(write_raster(tmp_path / "scene.tif", backscatter(64, 64)))
-    assert "scales_m" not in json.loads(result.to_json())["provenance"]
 
 
 @pytest.mark.data
