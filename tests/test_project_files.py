@@ -188,7 +188,7 @@ def test_public_names_are_frozen():
     """These are the names that `import tocsin` promises."""
     import tocsin
 
-    assert sorted(tocsin.__all__) == ["Result", "__version__", "errors", "score"]
+    assert sorted(tocsin.__all__) == ["Result", "Scorer", "__version__", "errors", "score"]
 
 
 def imported(folder: Path) -> set[str]:

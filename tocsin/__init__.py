@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tocsin import errors
     from tocsin.result import Result
-    from tocsin.scoring import score
+    from tocsin.scoring import Scorer, score
 
-__all__ = ["Result", "__version__", "errors", "score"]
+__all__ = ["Result", "Scorer", "__version__", "errors", "score"]
 __version__ = "0.1.0"
 
 
@@ -23,8 +23,8 @@ def __getattr__(name: str) -> object:
 
     if name == "errors":
         return import_module("tocsin.errors")
-    if name == "score":
-        return import_module("tocsin.scoring").score
+    if name in {"Scorer", "score"}:
+        return getattr(import_module("tocsin.scoring"), name)
     if name == "Result":
         return import_module("tocsin.result").Result
     msg = f"module 'tocsin' has no attribute {name!r}"

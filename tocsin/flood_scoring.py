@@ -10,7 +10,6 @@ from tocsin.hazards.flood import FloodInputs
 from tocsin.inference import AsideProbability, Inference, ReturnToScene, SlidingRows, read_chips
 from tocsin.pipeline import run_pipeline
 from tocsin.products import FloodProducts, FloodRequest
-from tocsin.progress import progress_bar
 from tocsin.raster import Source, align
 from tocsin.result import InputFile, Result, ScoringPlan
 from tocsin.runtimes import Runtime
@@ -73,7 +72,7 @@ class _Job:
         windows, order, products = self.windows, self.order, self.products
         hashed: list[InputFile] = []
         to_scene = self._to_scene(stack)
-        tick = stack.enter_context(progress_bar("windows", len(windows), quiet=order.options.quiet))
+        tick = stack.enter_context(order.progress(len(windows)))
         inference = self._inference(runtime, windows, tick)
         run_pipeline(
             self._read(windows, products, hashed),

@@ -26,7 +26,6 @@ from tocsin.landslide_products import LandslideProducts, LandslideRequest
 from tocsin.landslide_scene import LandslideScene, open_landslide_scene
 from tocsin.manifest import Manifest
 from tocsin.pipeline import run_pipeline
-from tocsin.progress import progress_bar
 from tocsin.raster import align
 from tocsin.result import InputFile, Result, ScoringPlan
 from tocsin.runtimes import Runtime
@@ -101,7 +100,7 @@ class _Job:
         scene, order, products = self.scene, self.order, self.products
         hashed: list[InputFile] = []
         to_scene = self._to_scene(stack)
-        tick = stack.enter_context(progress_bar("windows", len(self.windows), quiet=order.options.quiet))
+        tick = stack.enter_context(order.progress(len(self.windows)))
         inference = LandslideInference(runtime, scene.model_grid, order.options.batch, tick)
         run_pipeline(
             self._read(hashed),

@@ -4,22 +4,25 @@
 run at once; then all products appear together, or none.
 """
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ValidationError
 
 from tocsin.errors import InterruptedScoringError, UsageError
-from tocsin.repository import load_model
+from tocsin.repository import Model, load_model
 from tocsin.result import Hazard, Result
-from tocsin.runtimes import open_runtime
+from tocsin.runtimes import Runtime, RuntimeOptions, open_runtime
 from tocsin.scoring_job import HazardJob, Order, ScoringOptions, expected_peak_bytes, plan_windows
 
-__all__ = ["HAZARDS", "ScoringOptions", "expected_peak_bytes", "plan_windows", "score"]
+if TYPE_CHECKING:
+    from tocsin.manifest import Precision
+
+__all__ = ["HAZARDS", "Scorer", "ScoringOptions", "expected_peak_bytes", "plan_windows", "score"]
 
 HAZARDS = ("flood", "landslide", "volcano")
 
@@ -58,6 +61,99 @@ def _known(hazard: str) -> _Known:
     raise UsageError(f"hazard {hazard!r}", f"one of {', '.join(HAZARDS)}", "choose one of these")
 
 
+class Scorer:
+    """Scores scene after scene; each model and its runtime are opened once and kept. For one thread at a time.
+
+    >>> with Scorer() as scorer:  # doctest: +SKIP
+    ...     for scene in scenes:
+    ...         scorer.score("flood", post=scene, out="products/")
+
+    A runtime that failed is closed, so that the next scene opens it anew. A model that is exported again while a scorer
+    lives is not seen by it.
+    """
+
+    def __init__(self) -> None:
+        self._models: dict[tuple[str, Path | None, Precision], Model] = {}
+        self._runtimes: dict[tuple[str, RuntimeOptions], Runtime] = {}
+
+    def score(
+        self,
+        hazard: str,
+        *,
+        out: str | Path,
+        options: ScoringOptions | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+        **named: Any,  # noqa: ANN401 - fields of two models, which check them
+    ) -> Result:
+        """Score one scene, as `tocsin.score` does.
+
+        Parameters
+        ----------
+        hazard, out, options, **named
+            As of `tocsin.score`.
+        on_progress
+            Told windows done and windows in all after every window; what it raises ends the scoring, and no product
+            is left.
+
+        Raises
+        ------
+        TocsinError
+            As `tocsin.score`.
+        """
+        started = datetime.now(UTC)
+        known = _known(hazard)
+        chosen, inputs = _arrange(known, options, named)
+        try:
+            with ExitStack() as stack:
+                model = self._model(known.hazard, chosen)
+                order = Order(known.hazard, model, chosen, Path(out), started, on_progress)
+                job = known.open_job(stack, inputs, order)
+                if chosen.dry_run:
+                    return job.plan()
+                job.prepare(stack)
+                Path(out).mkdir(parents=True, exist_ok=True)
+                return job.run(stack, stack.enter_context(self._runtime(model, chosen)))
+        except KeyboardInterrupt:
+            raise InterruptedScoringError(
+                f"an interrupt while scoring {getattr(inputs, known.scene)}",
+                "a run to the end",
+                "run it again; no partial product was left",
+            ) from None
+
+    def _model(self, name: str, options: ScoringOptions) -> Model:
+        """Return a model, checked when it is first asked for."""
+        key = name, options.model_repository, options.precision
+        if key not in self._models:
+            self._models[key] = load_model(*key)
+        return self._models[key]
+
+    @contextmanager
+    def _runtime(self, model: Model, options: ScoringOptions) -> Generator[Runtime]:
+        """Lend the runtime of a model; one under which anything failed is not lent again."""
+        how = RuntimeOptions(**{name: getattr(options, name) for name in RuntimeOptions.model_fields})
+        key = model.sha256, how
+        runtime = self._runtimes.get(key) or open_runtime(model, options)
+        self._runtimes[key] = runtime
+        try:
+            yield runtime
+        except BaseException:
+            self._runtimes.pop(key).close()
+            raise
+
+    def close(self) -> None:
+        """Close every runtime; what is scored afterwards opens its own again."""
+        while self._runtimes:
+            self._runtimes.popitem()[1].close()
+
+    def __enter__(self) -> Self:
+        """Return the scorer, to be closed at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+
 def score(hazard: str, *, out: str | Path, options: ScoringOptions | None = None, **named: Any) -> Result:  # noqa: ANN401 - fields of two models, which check them
     """Score one scene.
 
@@ -84,24 +180,8 @@ def score(hazard: str, *, out: str | Path, options: ScoringOptions | None = None
     TocsinError
         Its children, each with the code of the contract; `InterruptedScoringError` after Ctrl-C.
     """
-    started = datetime.now(UTC)
-    known = _known(hazard)
-    chosen, inputs = _arrange(known, options, named)
-    try:
-        with ExitStack() as stack:
-            model = load_model(known.hazard, chosen.model_repository, chosen.precision)
-            job = known.open_job(stack, inputs, Order(known.hazard, model, chosen, Path(out), started))
-            if chosen.dry_run:
-                return job.plan()
-            job.prepare(stack)
-            Path(out).mkdir(parents=True, exist_ok=True)
-            return job.run(stack, stack.enter_context(open_runtime(model, chosen)))
-    except KeyboardInterrupt:
-        raise InterruptedScoringError(
-            f"an interrupt while scoring {getattr(inputs, known.scene)}",
-            "a run to the end",
-            "run it again; no partial product was left",
-        ) from None
+    with Scorer() as scorer:
+        return scorer.score(hazard, out=out, options=options, **named)
 
 
 def _arrange(

@@ -1,7 +1,7 @@
 """What a scoring of any hazard is made of: its options, its windows, what it will need, and what its result states."""
 
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from tocsin.errors import UsageError
 from tocsin.grid import Grid
 from tocsin.inference import BRIDGED_PX, PIECE_PX
 from tocsin.product_request import ModelFacts
+from tocsin.progress import progress_bar
 from tocsin.repository import Model
 from tocsin.result import (
     Hazard,
@@ -154,6 +155,8 @@ class Order:
         Folder of the products.
     started : datetime.datetime
         UTC.
+    on_progress : callable or None
+        Told windows done and windows in all, beside the bar.
     """
 
     hazard: Hazard
@@ -161,11 +164,16 @@ class Order:
     options: ScoringOptions
     out: Path
     started: datetime
+    on_progress: Callable[[int, int], None] | None = None
 
     @property
     def threshold(self) -> float:
         """Probability from which a pixel counts."""
         return self.model.manifest.threshold if self.options.threshold is None else self.options.threshold
+
+    def progress(self, windows: int) -> AbstractContextManager[Callable[[], None]]:
+        """Show how far a run is; what the block gets is called after every window."""
+        return progress_bar("windows", windows, quiet=self.options.quiet, told=self.on_progress)
 
     def facts(self) -> ModelFacts:
         """Return what the tags of product rasters say about the model."""

@@ -9,7 +9,6 @@ from tocsin.chips import ChipPlan
 from tocsin.hazards.volcano import ChipVerdict, VolcanoInputs
 from tocsin.inference import AsideProbability, SlidingRows, read_chips
 from tocsin.pipeline import run_pipeline
-from tocsin.progress import progress_bar
 from tocsin.raster import align
 from tocsin.result import InputFile, Result, ResultWarning, ScoringPlan, Status
 from tocsin.runtimes import Runtime
@@ -77,7 +76,7 @@ class _Job:
         """Score, write, and return what was written."""
         scene, order, products = self.scene, self.order, self.products
         total = sum(len(self.windows(scale)) for scale in scene.scales)
-        tick = stack.enter_context(progress_bar("windows", total, quiet=order.options.quiet))
+        tick = stack.enter_context(order.progress(total))
         finest, *others = (self._inference(runtime, scale, tick) for scale in scene.scales)
         asides = [self._aside(stack, each) for each in others]
         if scene.resampled:
