@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-EXTRAS := cpu,tensorrt-rtx,triton,serve,train,batch,dev
+EXTRAS := cpu,tensorrt-rtx,triton,client,serve,train,batch,dev
 ARGS ?=
 
 .PHONY: demo test check format clean numpy2
@@ -47,7 +47,7 @@ $(CORE): pyproject.toml constraints.txt
 	touch $@
 
 $(NUMPY2): $(CORE)
-	$(PIP) install -c constraints.txt --no-build-isolation -e ".[cpu,serve,train,batch,dev]"
+	$(PIP) install -c constraints.txt --no-build-isolation -e ".[cpu,client,serve,train,batch,dev]"
 	rm -f $(FULL)
 	touch $@
 

@@ -206,7 +206,7 @@ def imported(folder: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("package", "extras"),
     [
-        ("tocsin", ["cpu", "triton"]),
+        ("tocsin", ["cpu", "client", "triton"]),
         ("training", ["cpu", "train"]),
         ("export", ["cpu", "train"]),
         ("serving", ["serve", "batch", "triton"]),
