@@ -27,12 +27,17 @@ PROMISED = {
     "queue_full": (5, 429),
     "storage_full": (5, 507),
     "interrupted": (6, 503),
+    "unauthorized": (2, 401),
+    "not_found": (4, 404),
+    "method_not_allowed": (2, 405),
+    "quota_exceeded": (5, 429),
+    "internal": (1, 500),
 }
 CHILDREN = [kind for kind in vars(errors).values() if isinstance(kind, type) and kind.__base__ is TocsinError]
 
 
 def test_every_row_of_the_contract_is_one_error():
-    """The tree holds exactly the promised codes, each with its exit code and status."""
+    """The tree holds exactly the promised codes and those of the service, each with its exit code and status."""
     assert {kind.code: (kind.exit_code, kind.http_status) for kind in CHILDREN} == PROMISED
 
 

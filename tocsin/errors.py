@@ -21,7 +21,14 @@ The tree, with the exit code of the command line and the HTTP status of the serv
     |-- DeadlineExceededError      deadline_exceeded    5  504  RuntimeError
     |-- QueueFullError             queue_full           5  429  RuntimeError
     |-- StorageFullError           storage_full         5  507  RuntimeError
-    `-- InterruptedScoringError    interrupted          6  503  RuntimeError
+    |-- InterruptedScoringError    interrupted          6  503  RuntimeError
+    |-- UnauthorizedError          unauthorized         2  401  ValueError
+    |-- NotFoundError              not_found            4  404  LookupError
+    |-- MethodNotAllowedError      method_not_allowed   2  405  ValueError
+    |-- QuotaExceededError         quota_exceeded       5  429  RuntimeError
+    `-- InternalError              internal             1  500  RuntimeError
+
+The last five are the service's own: over HTTP only, or where a client repeats what the service answered.
 
 Codes, exit codes and statuses are a promise to users: a script may branch on them.
 """
@@ -218,3 +225,43 @@ class InterruptedScoringError(TocsinError, RuntimeError):
     exit_code = 6
     # The contract has no HTTP row for it: a service that is stopped is unavailable.
     http_status = 503
+
+
+class UnauthorizedError(TocsinError, ValueError):
+    """A request without a token that the service knows."""
+
+    code = "unauthorized"
+    exit_code = 2
+    http_status = 401
+
+
+class NotFoundError(TocsinError, LookupError):
+    """A path, job or product that the service does not hold, or not for this token."""
+
+    code = "not_found"
+    exit_code = 4
+    http_status = 404
+
+
+class MethodNotAllowedError(TocsinError, ValueError):
+    """A path of the service that takes other methods."""
+
+    code = "method_not_allowed"
+    exit_code = 2
+    http_status = 405
+
+
+class QuotaExceededError(TocsinError, RuntimeError):
+    """More requests or jobs than one token may have."""
+
+    code = "quota_exceeded"
+    exit_code = 5
+    http_status = 429
+
+
+class InternalError(TocsinError, RuntimeError):
+    """A defect of the service, which its log explains under the id of the request."""
+
+    code = "internal"
+    exit_code = 1
+    http_status = 500

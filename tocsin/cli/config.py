@@ -25,6 +25,30 @@ COMMON = frozenset(
 )
 """Options that may stand at the top level of the file."""
 
+SERVICE = (
+    "allowed_buckets",
+    "allowed_hosts",
+    "allowed_roots",
+    "deadline_s",
+    "direct_megapixels",
+    "host",
+    "job_store",
+    "job_ttl_s",
+    "max_body_bytes",
+    "max_pixels",
+    "metrics_open",
+    "port",
+    "queue_length",
+    "shared_memory",
+    "sync_wait_s",
+    "token_jobs",
+    "token_requests_per_minute",
+    "webhook_hosts",
+    "webhook_secret",
+    "workers",
+)
+"""Settings that only the service takes from the environment; docs/service.md says what each means."""
+
 VARIABLES = {
     ENVIRONMENT: "configuration file; tocsin.toml in the working directory without it",
     "TOCSIN_DATA": "folder of the public data sets, for training and tests",
@@ -34,6 +58,7 @@ VARIABLES = {
     "TOCSIN_TRITON_CA": "authorities that a grpcs:// server is checked against, PEM; the system's by default",
     "TOCSIN_TOKENS": "clear tokens of the service, separated by commas",
     **{f"TOCSIN_{name.upper()}": f"as --{name.replace('_', '-')}" for name in sorted(COMMON)},
+    **{f"TOCSIN_{name.upper()}": "setting of the service" for name in SERVICE},
 }
 """Environment variables that tocsin reads."""
 
