@@ -39,6 +39,19 @@ class ServiceSettings(RuntimeOptions):
     job_ttl_s: float = Field(
         default=86_400.0, gt=0, description="seconds after its end that a job and its products are kept"
     )
+    job_attempts: int = Field(
+        default=3, ge=1, le=10, description="how often a job is begun, when processes die under it, before it has failed"
+    )
+    job_deadline_s: float = Field(default=3600.0, gt=0, description="seconds that one attempt at a job may take")
+    runtime_patience_s: float = Field(
+        default=30.0, ge=0, description="seconds in which a job tries a runtime again that is away"
+    )
+    cancel_grace_s: float = Field(
+        default=5.0, ge=0, description="seconds after a cancel until a worker that still goes on is killed"
+    )
+    worker_memory_bytes: int | None = Field(
+        default=None, ge=1 << 28, description="memory of a worker; none: its share of three quarters of the machine's"
+    )
     sync_wait_s: float = Field(
         default=30.0, ge=0, le=600, description="seconds that a request waits for a small scene before it gets a job"
     )
