@@ -110,6 +110,7 @@ def test_broad_except_only_at_the_process_border(root: Path):
     # is the border of a server's process.
     assert swallowing <= {
         "serving/backends/onnxruntime/model.py",
+        "serving/border.py",
         "tocsin/cli/border.py",
         "tocsin/pipeline.py",
         "tocsin/runtimes/onnx.py",

@@ -9,6 +9,7 @@ from tocsin.cli.options import Json, ModelRepository, Quiet
 from tocsin.cli.output import emit, set_up_logging, table
 from tocsin.cli.parity import limits_line, parity_table
 from tocsin.manifest import Artifact, MetricRow
+from tocsin.model_card import ModelCard
 
 
 def models(
@@ -32,20 +33,7 @@ def _list(repository: Path | None, *, as_json: bool) -> None:
     manifests = [read_manifest(each, folder) for each in list_models(folder)]
     payload = {
         "repository": str(folder),
-        "models": [
-            {
-                "name": each.name,
-                "hazard": each.hazard,
-                "version": each.version,
-                "architecture": each.architecture.name,
-                "precisions": list(each.precisions),
-                "gates": [_gate(row) for row in each.artifacts],
-                "threshold": each.threshold,
-                "licence": each.licence,
-                "metrics": [row.model_dump(mode="json") for row in each.metrics],
-            }
-            for each in manifests
-        ],
+        "models": [ModelCard.of(each).model_dump(mode="json") for each in manifests],
     }
     rows = [
         (
@@ -96,14 +84,6 @@ def _describe(name: str, repository: Path | None, *, as_json: bool) -> None:
         ),
     ]
     emit(manifest, as_json=as_json, text="\n".join(lines))
-
-
-def _gate(row: Artifact) -> dict[str, object]:
-    """Return the figures that one precision passed its gate with, beside their limits."""
-    parity = row.parity
-    figures = ("reference", "max_difference", "limit_difference", "flipped_fraction", "limit_flipped")
-    changes = {"change": parity.change, "limit_change": parity.limit_change} if parity.limit_change is not None else {}
-    return {"precision": row.precision, **{name: getattr(parity, name) for name in figures}, **changes}
 
 
 def _with_flips(row: Artifact) -> str:
