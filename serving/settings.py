@@ -28,6 +28,11 @@ class ServiceSettings(RuntimeOptions):
         default=None, description="address that is listened on; none: every one with tokens, else this machine only"
     )
     port: int = Field(default=3000, ge=1, le=65535, description="port of HTTP")
+    public_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s?#]+$",
+        description="where clients find the service, before /v1, in links; none: links without a host",
+    )
     state: Path = Field(
         default_factory=lambda: user_state_path("tocsin"), description="folder of jobs, products and tokens"
     )
@@ -40,7 +45,10 @@ class ServiceSettings(RuntimeOptions):
         default=86_400.0, gt=0, description="seconds after its end that a job and its products are kept"
     )
     job_attempts: int = Field(
-        default=3, ge=1, le=10, description="how often a job is begun, when processes die under it, before it has failed"
+        default=3,
+        ge=1,
+        le=10,
+        description="how often a job is begun, when processes die under it, before it has failed",
     )
     job_deadline_s: float = Field(default=3600.0, gt=0, description="seconds that one attempt at a job may take")
     runtime_patience_s: float = Field(

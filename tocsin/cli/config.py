@@ -41,6 +41,7 @@ SERVICE = (
     "max_pixels",
     "metrics_open",
     "port",
+    "public_url",
     "queue_length",
     "runtime_patience_s",
     "shared_memory",
