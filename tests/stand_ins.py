@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
+from tocsin.result import FloodSummary, InputFile, Provenance, Resampled, Result, ResultWarning, SceneFacts
 from tocsin.runtimes.fake import FakeRuntime
 
 
@@ -36,6 +38,43 @@ class InterruptedRuntime(FakeRuntime):
         if self.calls == 6:
             raise KeyboardInterrupt
         return super().run(inputs)
+
+
+HASH = "0" * 64
+
+
+def make_result(**changes):
+    """A result of a flood scoring with every part filled."""
+    parts = {
+        "hazard": "flood",
+        "status": "ok",
+        "scene": SceneFacts(
+            id="scene",
+            crs="EPSG:32630",
+            shape=(512, 256),
+            bounds=(0.0, 0.0, 2560.0, 5120.0),
+            valid_fraction=0.5,
+            acquired=datetime(2024, 10, 31, 18, 3, 4, tzinfo=UTC),
+        ),
+        "products": {"class": "out/scene_class.tif"},
+        "summary": FloodSummary(observed_km2=2.0, water_km2=1.0, flood_km2=None, permanent_km2=None, polygons=3),
+        "warnings": (ResultWarning(code="acquired_unknown", message="no time"),),
+        "provenance": Provenance(
+            model="flood",
+            version="1.0.0",
+            sha256=HASH,
+            precision="fp32",
+            runtime="onnx",
+            device="cpu",
+            threshold=0.5,
+            tocsin="0.1.0",
+            inputs=(InputFile(href="scene.tif", sha256=HASH),),
+            resampled=Resampled(from_m=(30.0, 30.0), to_m=(10.0, 10.0), method="linear power"),
+            started=datetime(2024, 11, 1, tzinfo=UTC),
+            seconds=1.5,
+        ),
+    }
+    return Result(**{**parts, **changes})
 
 
 # Scoring with a graph whose answer is known: water where VH is below -21 dB, pixel by pixel.

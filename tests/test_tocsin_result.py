@@ -4,60 +4,15 @@ import json
 import subprocess
 import sys
 import tomllib
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from stand_ins import make_result
 
 import tocsin
-from tocsin.result import (
-    FloodSummary,
-    InputFile,
-    Provenance,
-    Resampled,
-    Result,
-    ResultWarning,
-    SceneFacts,
-    ScoringPlan,
-    VolcanoSummary,
-)
-
-HASH = "0" * 64
-
-
-def make_result(**changes):
-    """A result of a flood scoring with every part filled."""
-    parts = {
-        "hazard": "flood",
-        "status": "ok",
-        "scene": SceneFacts(
-            id="scene",
-            crs="EPSG:32630",
-            shape=(512, 256),
-            bounds=(0.0, 0.0, 2560.0, 5120.0),
-            valid_fraction=0.5,
-            acquired=datetime(2024, 10, 31, 18, 3, 4, tzinfo=UTC),
-        ),
-        "products": {"class": "out/scene_class.tif"},
-        "summary": FloodSummary(observed_km2=2.0, water_km2=1.0, flood_km2=None, permanent_km2=None, polygons=3),
-        "warnings": (ResultWarning(code="acquired_unknown", message="no time"),),
-        "provenance": Provenance(
-            model="flood",
-            version="1.0.0",
-            sha256=HASH,
-            precision="fp32",
-            runtime="onnx",
-            device="cpu",
-            threshold=0.5,
-            tocsin="0.1.0",
-            inputs=(InputFile(href="scene.tif", sha256=HASH),),
-            resampled=Resampled(from_m=(30.0, 30.0), to_m=(10.0, 10.0), method="linear power"),
-            started=datetime(2024, 11, 1, tzinfo=UTC),
-            seconds=1.5,
-        ),
-    }
-    return Result(**{**parts, **changes})
+from tocsin.result import FloodSummary, Result, SceneFacts, ScoringPlan, VolcanoSummary
 
 
 def test_json_is_the_contract():
