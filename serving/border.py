@@ -1,6 +1,8 @@
 """The process border of the service: whatever happens to a request ends as one problem, never as a traceback."""
 
 import logging
+import math
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
@@ -15,7 +17,7 @@ logger = logging.getLogger("tocsin.service")
 
 
 class Border:
-    """ASGI middleware that answers what the application raised, and gives every answer the id of its request.
+    """ASGI middleware that answers what the application raised.
 
     Parameters
     ----------
@@ -38,7 +40,6 @@ class Border:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message = {**message, "headers": [*message.get("headers", ()), (b"x-request-id", id_.encode())]}
             await send(message)
 
         try:
@@ -50,16 +51,34 @@ class Border:
                 logger.exception("a defect", extra={"request_id": id_, "path": scope["path"]})
             if started:
                 raise  # Half an answer cannot be called back; ending it early is what the client must see.
-            known = error if isinstance(error, TocsinError) else defect()
-            await problem(known, id_)(scope, receive, tell)
+            await answer(scope, error if isinstance(error, TocsinError) else defect())(scope, receive, tell)
+
+
+def answer(
+    scope: Scope, error: TocsinError, status: int | None = None, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return the answer to a request that failed, and leave its code for the log.
+
+    Parameters
+    ----------
+    scope
+        Of the request.
+    error
+        What happened; its `retry_after_s`, when it has one, is told.
+    status, headers
+        As of `serving.problems.problem`.
+    """
+    wait_s = getattr(error, "retry_after_s", None)
+    waiting = {} if wait_s is None else {"Retry-After": str(math.ceil(wait_s))}
+    id_ = request_id(scope)
+    scope["state"]["error_code"] = error.code
+    return problem(error, id_, status=status, headers={**waiting, **(headers or {})})
 
 
 async def refused(request: Request, error: Exception) -> Response:
     """Answer an error of ours."""
     assert isinstance(error, TocsinError)
-    wait_s = getattr(error, "retry_after_s", None)
-    headers = {} if wait_s is None else {"Retry-After": str(wait_s)}
-    return problem(error, request_id(request.scope), headers=headers)
+    return answer(request.scope, error)
 
 
 async def no_route(request: Request, error: Exception) -> Response:
@@ -73,4 +92,4 @@ async def no_route(request: Request, error: Exception) -> Response:
         known = MethodNotAllowedError(given, allowed, "use one of these methods")
     else:
         known = UsageError(given, str(error.detail), "read /v1/openapi.json")
-    return problem(known, request_id(request.scope), status=error.status_code, headers=error.headers)
+    return answer(request.scope, known, error.status_code, error.headers)
