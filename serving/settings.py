@@ -105,6 +105,10 @@ class ServiceSettings(RuntimeOptions):
             name = variable(str(first["loc"][0]))
             raise UsageError(f"{name}, whose value is wrong", str(first["msg"]), f"mend or unset {name}") from error
 
+    def runtime_fields(self) -> dict[str, Any]:
+        """Return the fields of `ScoringOptions` that the operator chooses for every scoring."""
+        return {name: getattr(self, name) for name in (*RuntimeOptions.model_fields, "model_repository")}
+
 
 def variable(field: str) -> str:
     """Return the environment variable of a field."""
