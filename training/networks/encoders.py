@@ -6,10 +6,12 @@ Shape suffixes: B batch, C channels, H rows, W columns, L tokens.
 from abc import ABC, abstractmethod
 from typing import Any, Final, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-Family = Literal["resnet", "swin", "deit", "cvt"]
+Family = Literal["resnet", "convnext", "swin", "vit", "deit", "cvt", "local"]
+STAGES: Final[dict[Family, int]] = {"resnet": 4, "convnext": 4, "swin": 4, "vit": 1, "deit": 1, "cvt": 3}
 
 # The fused kernel has no ONNX form.
 PLAIN_ATTENTION: Final[dict[str, Any]] = {"attn_implementation": "eager"}
@@ -21,10 +23,15 @@ class EncoderConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     family: Family = Field(
-        "resnet", description="resnet: ResNet-D (He et al. 2019); swin; deit; cvt: a ViT with convolutions."
+        "resnet",
+        description="resnet: ResNet-D (He et al. 2019); convnext; swin; vit; deit; cvt: with convolutions; local: "
+        "what a folder of transformers holds.",
     )
     widths: tuple[int, ...] = Field(
-        (32, 64, 128, 224), min_length=1, max_length=4, description="Channels a stage; one for deit, three for cvt."
+        (32, 64, 128, 224),
+        min_length=1,
+        max_length=4,
+        description="Channels a stage; one for vit and deit, three for cvt.",
     )
     depths: tuple[int, ...] = Field(
         (2, 2, 2, 2),
@@ -33,20 +40,36 @@ class EncoderConfig(BaseModel):
         description="Blocks a stage: (2, 2, 2, 2) in ResNet18, (3, 4, 6, 3) in ResNet34 or ResNet50.",
     )
     heads: tuple[int, ...] = Field(
-        (2, 4, 8, 16), min_length=1, max_length=4, description="Attention heads a stage; unused by resnet."
+        (2, 4, 8, 16), min_length=1, max_length=4, description="Attention heads a stage; unused by resnet and convnext."
     )
     bottleneck: bool = Field(default=False, description="Bottleneck blocks in a resnet, as in ResNet50.")
     stem_width: int = Field(32, ge=8, le=128, description="Channels of a resnet's stem.")
     channels_in: int = Field(3, ge=1, description="Channels of the encoded chip: cosine, sine, validity.")
     chip_px: int = Field(224, ge=32, multiple_of=32, description="Rows and columns of a chip.")
+    patch_px: int = Field(16, ge=4, le=32, description="Rows and columns of a patch of a vit.")
+    pooling: Literal["mean", "class"] = Field(
+        "mean", description="What stands for a whole chip: the mean over it, or the class token of a vit or deit."
+    )
+    folder: str | None = Field(None, description="Of a local encoder: config.json beside safetensors.")
+    transformers: dict[str, Any] | None = Field(
+        None, description="What config.json of a local encoder says, written down once it was read."
+    )
 
     @model_validator(mode="after")
     def _fits_its_family(self) -> "EncoderConfig":
-        stages = {"resnet": 4, "swin": 4, "deit": 1, "cvt": 3}[self.family]
+        if self.pooling == "class" and self.family not in {"vit", "deit"}:
+            raise ValueError(f"{self.family} has no class token: pooling is mean")
+        if (self.family == "local") != (self.folder is not None or self.transformers is not None):
+            raise ValueError("a local encoder has a folder, and no other has")
+        if self.family == "local":
+            return self
+        stages = STAGES[self.family]
         if not len(self.widths) == len(self.depths) == stages:
             raise ValueError(f"{self.family} has {stages} stages: give so many widths and depths")
-        if self.family != "resnet" and len(self.heads) != stages:
+        if self.family not in {"resnet", "convnext"} and len(self.heads) != stages:
             raise ValueError(f"{self.family} has {stages} stages: give so many heads")
+        if self.chip_px % self.patch_px:
+            raise ValueError(f"chips of {self.chip_px} px do not part into patches of {self.patch_px} px")
         if self.family == "cvt" and any(depth < stage for stage, depth in enumerate(self.depths, start=1)):
             # transformers looks up the stage's number among the rates of its blocks.
             raise ValueError(f"depths {self.depths}; a stage of cvt has at least as many blocks as its number")
@@ -69,12 +92,28 @@ class Encoder(nn.Module, ABC):
     def forward(self, x_BCHW: Tensor) -> list[Tensor]:
         """Map encoded chips [B, C, H, W] to feature maps, each [B, C_i, H / stride_i, W / stride_i]."""
 
+    def pooled(self, x_BCHW: Tensor) -> Tensor:
+        """Map encoded chips [B, C, H, W] to what stands for each as a whole, [B, C_last]."""
+        return self(x_BCHW)[-1].mean(dim=(2, 3))
+
 
 def build_encoder(config: EncoderConfig) -> Encoder:
-    """Build an encoder with random weights; seed torch before, for the same ones."""
+    """Build an encoder with random weights, a local one with its own; seed torch before, for the same ones.
+
+    Raises
+    ------
+    ModelInvalidError
+        When the folder of a local encoder does not hold one.
+    """
+    if config.family == "local":
+        from training.networks.local_encoder import LocalEncoder
+
+        return LocalEncoder(config)
     builders: dict[Family, Any] = {
         "resnet": ResNetEncoder,
+        "convnext": ConvNeXtEncoder,
         "swin": SwinEncoder,
+        "vit": ViTEncoder,
         "deit": DeiTEncoder,
         "cvt": CvtEncoder,
     }
@@ -122,7 +161,7 @@ class SwinEncoder(Encoder):
                 embed_dim=config.widths[0],
                 depths=list(config.depths),
                 num_heads=list(config.heads),
-                window_size=7,
+                window_size=_window(config.chip_px // 32),
                 **PLAIN_ATTENTION,
             ),
             add_pooling_layer=False,
@@ -137,39 +176,109 @@ class SwinEncoder(Encoder):
         return [kept[size] for size in sorted(kept, reverse=True)]
 
 
-class DeiTEncoder(Encoder):
-    """Vision transformer as in DeiT (Touvron et al. 2021); maps of four depths, all of stride 16."""
+class TokenEncoder(Encoder):
+    """A vision transformer: maps of four depths, all of one stride; patches may be left out.
+
+    Attributes
+    ----------
+    body
+        Model of transformers with `embeddings`, `layers` and `layernorm`.
+    first
+        Tokens before those of the patches; the class token is number 0.
+    patch_px
+        Rows and columns of a patch.
+    """
+
+    body: Any
+    first: int
+    patch_px: int
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        from transformers import DeiTConfig, DeiTModel
-
-        self.body = DeiTModel(
-            DeiTConfig(
-                image_size=config.chip_px,
-                num_channels=config.channels_in,
-                hidden_size=config.widths[0],
-                num_hidden_layers=config.depths[0],
-                num_attention_heads=config.heads[0],
-                intermediate_size=4 * config.widths[0],
-                **PLAIN_ATTENTION,
-            ),
-            add_pooling_layer=False,
-        )
-        self.side = config.chip_px // 16
+        self.config = config
         quarter = config.depths[0] / 4
-        self.taken = tuple(round(quarter * (index + 1)) for index in range(4))
-        self.channels, self.strides = 4 * config.widths, (16, 16, 16, 16)
+        self.taken = tuple(max(1, round(quarter * (index + 1))) for index in range(4))
+        self.channels = 4 * config.widths
 
     def forward(self, x_BCHW: Tensor) -> list[Tensor]:
-        """Map encoded chips to four feature maps of stride 16, of rising depth."""
-        states = self.body(x_BCHW, output_hidden_states=True).hidden_states
-        return [self._map(states[index]) for index in self.taken]
+        """Map encoded chips to four feature maps, of rising depth."""
+        states = self.body(x_BCHW, output_hidden_states=True, **self._places(x_BCHW)).hidden_states
+        return [self._map(states[index], x_BCHW) for index in self.taken]
 
-    def _map(self, state_BLC: Tensor) -> Tensor:
-        # The class and distillation tokens come first.
-        tokens_BCL = state_BLC[:, 2:].transpose(1, 2)
-        return tokens_BCL.reshape(*tokens_BCL.shape[:2], self.side, self.side)
+    def pooled(self, x_BCHW: Tensor) -> Tensor:
+        """Map encoded chips to the class token, or to the mean over patches, after the last normalisation."""
+        tokens_BLC = self.tokens(x_BCHW)
+        return tokens_BLC[:, 0] if self.config.pooling == "class" else tokens_BLC[:, self.first :].mean(dim=1)
+
+    def tokens(self, x_BCHW: Tensor, kept_BK: Tensor | None = None) -> Tensor:
+        """Map encoded chips to tokens [B, first + K, C] of the kept patches.
+
+        Parameters
+        ----------
+        x_BCHW
+            Encoded chips.
+        kept_BK
+            [B, K] numbers of the patches that the layers see, row by row from 0; None: all.
+        """
+        tokens_BLC = self.body.embeddings(x_BCHW, **self._places(x_BCHW))
+        if kept_BK is not None:
+            patches_BKC = tokens_BLC[:, self.first :].gather(1, kept_BK[..., None].expand(-1, -1, tokens_BLC.shape[-1]))
+            tokens_BLC = torch.cat([tokens_BLC[:, : self.first], patches_BKC], dim=1)
+        for layer in self.body.layers:
+            tokens_BLC = layer(tokens_BLC, None)
+        normalised: Tensor = self.body.layernorm(tokens_BLC)
+        return normalised
+
+    def _places(self, x_BCHW: Tensor) -> dict[str, bool]:
+        # A graph of the trained size holds its places as they are.
+        fits = x_BCHW.shape[-2] == x_BCHW.shape[-1] == self.config.chip_px
+        return {} if fits else {"interpolate_pos_encoding": True}
+
+    def _map(self, state_BLC: Tensor, x_BCHW: Tensor) -> Tensor:
+        tokens_BCL = state_BLC[:, self.first :].transpose(1, 2)
+        side = [size // self.patch_px for size in x_BCHW.shape[-2:]]
+        return tokens_BCL.reshape(*tokens_BCL.shape[:2], *side)
+
+
+class DeiTEncoder(TokenEncoder):
+    """Vision transformer as in DeiT (Touvron et al. 2021), patches of 16 px."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__(config)
+        from transformers import DeiTConfig, DeiTModel
+
+        self.body = DeiTModel(DeiTConfig(**_vit_settings(config)), add_pooling_layer=False)
+        self.first, self.patch_px, self.strides = 2, 16, (16, 16, 16, 16)
+
+
+class ViTEncoder(TokenEncoder):
+    """Vision transformer (Dosovitskiy et al. 2021)."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__(config)
+        from transformers import ViTConfig, ViTModel
+
+        self.body = ViTModel(ViTConfig(patch_size=config.patch_px, **_vit_settings(config)), add_pooling_layer=False)
+        self.first, self.patch_px, self.strides = 1, config.patch_px, 4 * (config.patch_px,)
+
+
+class ConvNeXtEncoder(Encoder):
+    """ConvNeXt (Liu et al. 2022)."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        from transformers import ConvNextConfig, ConvNextModel
+
+        self.body = ConvNextModel(
+            ConvNextConfig(
+                num_channels=config.channels_in, hidden_sizes=list(config.widths), depths=list(config.depths)
+            )
+        )
+        self.channels, self.strides = config.widths, (4, 8, 16, 32)
+
+    def forward(self, x_BCHW: Tensor) -> list[Tensor]:
+        """Map encoded chips to feature maps of strides 4, 8, 16, 32."""
+        return list(self.body(x_BCHW, output_hidden_states=True).hidden_states[1:])
 
 
 class CvtEncoder(Encoder):
@@ -193,6 +302,24 @@ class CvtEncoder(Encoder):
     def forward(self, x_BCHW: Tensor) -> list[Tensor]:
         """Map encoded chips to feature maps of strides 4, 8, 16."""
         return list(self.body(x_BCHW, output_hidden_states=True).hidden_states)
+
+
+def _vit_settings(config: EncoderConfig) -> dict[str, Any]:
+    """Return what ViT and DeiT are configured with alike."""
+    return {
+        "image_size": config.chip_px,
+        "num_channels": config.channels_in,
+        "hidden_size": config.widths[0],
+        "num_hidden_layers": config.depths[0],
+        "num_attention_heads": config.heads[0],
+        "intermediate_size": 4 * config.widths[0],
+        **PLAIN_ATTENTION,
+    }
+
+
+def _window(coarsest_px: int) -> int:
+    """Return the largest window of at most 8 that the coarsest map, and so every map, parts into: 7 for 224 px."""
+    return max(size for size in range(1, 9) if coarsest_px % size == 0)
 
 
 def _average_in_shortcuts(module: nn.Module) -> None:
