@@ -126,9 +126,30 @@ def open_backscatter(spec: str | Path, units: Units = "db", limits: Limits | Non
         check_name(folder.name, units)
         files = [_find_in(folder, href, polarisation) for polarisation in POLARISATIONS]
         return _open(href, folder.name, files, units, limits)
-    stem = Path(paths[0]).stem
-    scene_id = stem if len(paths) == 1 else _without_polarisation(stem)
-    return _open(href, scene_id, [Path(path) for path in paths], units, limits)
+    return _open(href, acquisition_name(href), [Path(path) for path in paths], units, limits)
+
+
+def acquisition_name(spec: str) -> str:
+    """Return the name of an acquisition of one file, or of two (``VV.tif;VH.tif``) without the polarisation."""
+    first, *others = spec.split(";")
+    stem = Path(first.strip()).stem
+    return _without_polarisation(stem) if others else stem
+
+
+def acquisition_files(spec: str | Path) -> tuple[Path, ...]:
+    """Return the files of an acquisition, given as for `open_backscatter`, without opening any.
+
+    Raises
+    ------
+    WrongBandsError
+        A folder does not hold one file of each polarisation.
+    TocsinError
+        And whatever `locate` raises.
+    """
+    located = [locate(part.strip()) for part in str(spec).split(";")]
+    if len(located) == 1 and located[0].is_dir():
+        return tuple(_find_in(located[0], str(spec), polarisation) for polarisation in POLARISATIONS)
+    return tuple(located)
 
 
 def _open(href: str, scene_id: str, paths: list[Path], units: Units, limits: Limits | None) -> Backscatter:
