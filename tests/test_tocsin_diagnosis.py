@@ -23,7 +23,13 @@ def test_healthy_environment(tiny_repository: Path):
     checks = by_name(diagnosis)
     assert "GDAL" in checks["gdal"].found
     assert "every hash right" in checks["model flood"].found
-    assert "ran a chip" in checks["runtime onnx on cpu"].found
+    assert "ran a chip of flood on cpu" in checks["runtime onnx on cpu"].found
+
+
+def test_every_shipped_model_runs():
+    """The doctor runs each graph of the package, not one for all of them."""
+    found = by_name(diagnose(None, VARIABLES))["runtime onnx on cpu"].found
+    assert "flood, landslide, volcano" in found
 
 
 def test_damaged_model_is_found(tiny_repository: Path):

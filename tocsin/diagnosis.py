@@ -138,22 +138,24 @@ def _models(repository: Path | None) -> list[Check]:
 
 
 def _run(repository: Path | None, device: str, *, required: bool) -> Check:
-    """Run one chip through the flood graph: the only proof that a runtime works."""
+    """Run one chip through the graph of every model: the only proof that a runtime works."""
 
     def run() -> str:
         import numpy as np
 
-        from tocsin.repository import load_model
+        from tocsin.repository import list_models, load_model
         from tocsin.runtimes import RuntimeOptions, open_runtime
+        from tocsin.runtimes.triton import canary_of
 
-        model = load_model("flood", repository)
-        size = model.manifest.multiple_of
-        with open_runtime(model, RuntimeOptions.model_validate({"device": device})) as runtime:
-            chip = np.full((1, 2, size, size), -12.0, dtype=np.float32)
-            water = runtime.run({"s1": chip})["water"]
-        assert water.shape == (1, 1, size, size)
-        assert np.isfinite(water).all()
-        return f"onnxruntime {metadata.version(_distribution('onnxruntime'))} ran a chip of {size} px on {device}"
+        names = list_models(repository)
+        for name in names:
+            model = load_model(name, repository)
+            with open_runtime(model, RuntimeOptions.model_validate({"device": device})) as runtime:
+                answer = runtime.run(canary_of(model.manifest).inputs)
+            assert set(answer) == {output.name for output in model.manifest.outputs}, name
+            assert all(np.isfinite(values).all() for values in answer.values()), name
+        version = metadata.version(_distribution("onnxruntime"))
+        return f"onnxruntime {version} ran a chip of {', '.join(names)} on {device}"
 
     return _attempt(f"runtime onnx on {device}", run, required=required)
 
