@@ -30,7 +30,7 @@ class FakeRuntime:
     def __init__(self, function: BatchFunction, delay_s: float = 0.0) -> None:
         self._function = function
         self._delay_s = delay_s
-        self._open = True
+        self.closed = False
         self.calls = 0
 
     @classmethod
@@ -46,7 +46,7 @@ class FakeRuntime:
         RuntimeUnavailableError
             The runtime was closed.
         """
-        if not self._open:
+        if self.closed:
             raise RuntimeUnavailableError("a closed runtime", "an open one", "open it again")
         if self._delay_s:
             import time
@@ -57,7 +57,7 @@ class FakeRuntime:
 
     def close(self) -> None:
         """Refuse further batches."""
-        self._open = False
+        self.closed = True
 
     def __enter__(self) -> Self:
         """Return the runtime."""
