@@ -113,7 +113,9 @@ def plan_scenes(rows: Iterable[Row], base: str, hazard: Hazard | None = None) ->
         plain = (scene.hazard, unicodedata.normalize("NFC", scene.id).casefold())
         first, where = taken.setdefault(plain, (scene.id, row.where))
         if where != row.where:
-            how = f"id {scene.id!r} is that of" if first == scene.id else f"id {scene.id!r} would overwrite {first!r} of"
+            how = (
+                f"id {scene.id!r} is that of" if first == scene.id else f"id {scene.id!r} would overwrite {first!r} of"
+            )
             problems.append(f"{row.where}: {how} {where}, for {scene.hazard}")
         scenes.append(scene)
     if problems:
@@ -147,7 +149,9 @@ def _scene(row: Row, base: str, default: Hazard | None) -> Scene:
     first_file = inputs[main] if isinstance(inputs[main], str) else inputs[main][0]
     scene_id = row.cells.get("id") or default_id(first_file)
     if not SAFE_ID.fullmatch(scene_id):
-        raise _WrongRowError(f"id {scene_id!r} is no name of a folder: no slash, no leading dot, at most 200 characters")
+        raise _WrongRowError(
+            f"id {scene_id!r} is no name of a folder: no slash, no leading dot, at most 200 characters"
+        )
     return Scene(scene_id, hazard, inputs, options, _priority(row.cells.get("priority")), _size(first_file))
 
 

@@ -52,7 +52,9 @@ class BatchSettings(_Part):
         description="a Dask cluster that exists; None: one of processes on this machine",
     )
     zones: str | None = Field(default=None, description="polygons, for statistics in each")
-    workers: int | None = Field(default=None, ge=1, le=1024, description="processes on this machine; None: one per core")
+    workers: int | None = Field(
+        default=None, ge=1, le=1024, description="processes on this machine; None: one per core"
+    )
     memory: Bytes | None = Field(
         default=None, description="bytes that a worker on this machine may hold; None: its share of the machine's"
     )
