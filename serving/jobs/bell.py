@@ -8,6 +8,7 @@ import errno
 import os
 import secrets
 import select
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -43,6 +44,11 @@ class Bell:
         except BlockingIOError:
             return []
         return [line for line in heard.decode("ascii", "replace").split("\n") if JOB_ID.fullmatch(line)]
+
+    def wake(self) -> None:
+        """Let a `listen` of this process return, with nothing; safe in a signal handler."""
+        with suppress(BlockingIOError):
+            os.write(self._descriptor, b"\n")
 
     def close(self) -> None:
         """Take it down."""
@@ -82,10 +88,7 @@ def ring(folder: Path, job_id: str) -> None:
             elif error.errno != errno.ENOENT:
                 raise
             continue
-        try:
+        # A full pipe has plenty to tell already.
+        with suppress(BlockingIOError):
             os.write(descriptor, f"{job_id}\n".encode("ascii"))
-        except BlockingIOError:
-            # Full: it has plenty to hear already.
-            pass
-        finally:
-            os.close(descriptor)
+        os.close(descriptor)

@@ -10,7 +10,7 @@ from serving.jobs.estimate import Queue, describe, state_of
 from serving.jobs.folders import Folders
 from serving.jobs.job import Accepted, End, Job, JobQueueFullError, NewJob, now
 from serving.jobs.listening import Listener
-from serving.jobs.store import Facts, JobStore
+from serving.jobs.store import Facts, JobStore, store_url
 from serving.jobs.webhooks import check_webhook
 from serving.settings import ServiceSettings
 from tocsin.errors import NotFoundError, StorageFullError, TocsinError, UsageError
@@ -21,13 +21,6 @@ LISTED: Final = 100
 """Jobs of a list, the newest ones."""
 RETRY_S: Final = (1, 300)
 """Least and most that a client is told to wait for a place."""
-SQLITE: Final = "service.db"
-"""Name of the store in the state folder, where no URL is given."""
-
-
-def store_url(settings: ServiceSettings) -> str:
-    """Return where the job store is."""
-    return settings.job_store or f"sqlite:///{settings.state.absolute() / SQLITE}"
 
 
 class Jobs:

@@ -78,6 +78,20 @@ class Folders:
             self.job(job_id).rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
 
+    def remove_gone(self) -> None:
+        """Finish what a removal that was killed has left."""
+        for path in self.state.glob(".gone-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def untouched_s(self, job_id: str) -> float:
+        """Seconds since anything in a job's folder or its `in` was written to."""
+        changed = 0.0
+        folder = self.job(job_id)
+        for path in (folder, *folder.glob("in"), *folder.glob("in/*")):
+            with suppress(FileNotFoundError):
+                changed = max(changed, path.stat().st_mtime)
+        return time.time() - changed
+
     def ids(self) -> list[str]:
         """Return the jobs that have a folder, newest first."""
         return sorted(filter(JOB_ID.fullmatch, os.listdir(self.jobs)), reverse=True)  # noqa: PTH208 - ten thousand names, no paths
@@ -142,6 +156,10 @@ class Folders:
     def hook(self, job_id: str) -> Path:
         """Return the file that says that somebody is to be told of a job's end."""
         return self.hooks / job_id
+
+    def hooked_ids(self) -> list[str]:
+        """Return the jobs of whose end somebody is to be told."""
+        return sorted(filter(JOB_ID.fullmatch, os.listdir(self.hooks)))  # noqa: PTH208 - names only
 
     def clear_partial(self, job_id: str) -> None:
         """Remove what attempts left that did not end."""

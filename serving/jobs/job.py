@@ -24,6 +24,11 @@ def new_job_id() -> str:
     return f"{time.time_ns() // 1_000_000:012x}-{secrets.token_hex(10)}"
 
 
+def age_s(job_id: str) -> float:
+    """Return the seconds since an id was made."""
+    return time.time() - int(job_id[:12], 16) / 1000
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -17,6 +17,7 @@ from huey.storage import BaseStorage, PostgresStorage, PriorityRedisStorage, Sql
 from pydantic import BaseModel, ConfigDict
 
 from serving.jobs.job import Accepted, End, Run
+from serving.settings import ServiceSettings
 from tocsin.errors import RuntimeUnavailableError, StorageFullError, UsageError
 
 Fact = TypeVar("Fact", bound=BaseModel)
@@ -24,7 +25,14 @@ Fact = TypeVar("Fact", bound=BaseModel)
 NAME: Final = "tocsin"
 BUSY_S: Final = 30
 """How long a writer waits for another one."""
-_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+SQLITE: Final = "service.db"
+"""Name of the store in the state folder, where no URL is given."""
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def store_url(settings: ServiceSettings) -> str:
+    """Return where the job store is."""
+    return settings.job_store or f"sqlite:///{settings.state.absolute() / SQLITE}"
 
 
 class Facts(BaseModel):
@@ -76,7 +84,7 @@ class JobStore:
             yield
         except self._failures as error:
             where = self._url.rpartition("@")[2]
-            if getattr(error, "errno", None) in _NO_ROOM or any(
+            if getattr(error, "errno", None) in NO_ROOM or any(
                 said in str(error) for said in ("disk is full", "No space left")
             ):
                 raise StorageFullError(
@@ -130,6 +138,11 @@ class JobStore:
             for job_id in ids
             if f"job:{job_id}" in found
         }
+
+    def known(self, ids: Sequence[str]) -> set[str]:
+        """Return which of some jobs there are."""
+        with self._told():
+            return {key.removeprefix("job:") for key in self._peek_many([f"job:{job_id}" for job_id in ids])}
 
     def begin(self, job_id: str) -> int:
         """Count an attempt, and return how many there were."""
