@@ -67,7 +67,18 @@ class ServiceSettings(RuntimeOptions):
         default=4.0, ge=0, description="scenes up to this size answer at once, larger ones with a job"
     )
     max_pixels: int = Field(default=1_000_000_000, ge=1, description="pixels of a scene; more are refused")
+    max_bands: int = Field(default=16, ge=2, description="bands of a file; more are refused")
+    max_compression_ratio: float = Field(
+        default=200.0, ge=1, description="decoded bytes over stored ones, from 64 MiB on; a higher ratio is refused"
+    )
     max_body_bytes: int = Field(default=8 << 30, ge=1, description="bytes of one request; more are refused")
+    upload_idle_s: float = Field(default=60.0, gt=0, description="seconds that an upload may stand still")
+    fetch_timeout_s: float = Field(
+        default=900.0, gt=0, description="seconds in which all references of a request are fetched"
+    )
+    inspect_timeout_s: float = Field(
+        default=30.0, gt=0, description="seconds in which the headers of a request are read"
+    )
     token_jobs: int = Field(default=20, ge=1, description="jobs waiting or running that one token may have")
     token_requests_per_minute: int = Field(default=600, ge=1, description="requests a minute that one token may make")
     tokens: tuple[SecretStr, ...] = Field(
@@ -79,6 +90,12 @@ class ServiceSettings(RuntimeOptions):
     allowed_buckets: tuple[str, ...] = Field(default=(), description="buckets that s3:// references may name")
     allowed_roots: tuple[str, ...] = Field(
         default=(), description="prefixes of URLs, more exact than a host or bucket, that references may name"
+    )
+    reference_networks: tuple[str, ...] = Field(
+        default=(), description="private networks, as 10.1.0.0/16, that references may lead to; public ones always may"
+    )
+    reference_ca: Path | None = Field(
+        default=None, description="authorities that https references are checked against, PEM; none: the public ones"
     )
     webhook_hosts: tuple[str, ...] = Field(default=(), description="hosts that a webhook may call")
     webhook_secret: SecretStr | None = Field(default=None, description="key that signs webhooks; none: no webhooks")
