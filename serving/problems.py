@@ -7,7 +7,6 @@ It never holds a traceback nor a path of the server: paths below the folder of a
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
-from types import MappingProxyType
 from typing import Annotated, Final
 from uuid import uuid4
 
@@ -16,18 +15,22 @@ from starlette.responses import JSONResponse
 from starlette.types import Scope
 
 from tocsin import errors
-from tocsin.errors import InternalError, QueueFullError, QuotaExceededError, RuntimeUnavailableError, TocsinError
+from tocsin.errors import (
+    InternalError,
+    QueueFullError,
+    QuotaExceededError,
+    RuntimeUnavailableError,
+    TocsinError,
+)
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 10
 """What Retry-After says where the error does not know better."""
 
-ERRORS: Final[Mapping[str, type[TocsinError]]] = MappingProxyType(
-    {kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and kind.__base__ is TocsinError}
-)
+ERRORS: Final = errors.BY_CODE
 """Every code that a problem may carry, with its error."""
 
-_FOLDERS = re.compile(r"(?<![\w:/.~-])/(?!v1/)(?:[^\s/:;,'\"()]+/)+")
+_FOLDERS = re.compile(r"(?<![\w:/.~-])(?:/(?!v1/)(?:[^\s/:;,'\"()]+/)+|in/[a-z_0-9-]+/)")
 
 
 class Problem(BaseModel):
@@ -99,11 +102,6 @@ def title(kind: type[TocsinError]) -> str:
 def defect() -> InternalError:
     """Return what a client is told of an exception that nobody expected; the log holds the rest."""
     return InternalError("a request that the service failed on", "no such failure", "report it with the request_id")
-
-
-def error_of(code: str, given: str, expected: str, todo: str) -> TocsinError:
-    """Return the error of a code, as a job store gives it back; an unknown code is a defect."""
-    return ERRORS.get(code, InternalError)(given, expected, todo)
 
 
 def request_id(scope: Scope) -> str:

@@ -56,3 +56,12 @@ def test_docstring_draws_the_whole_tree():
     for kind in CHILDREN:
         row = next(line for line in errors.__doc__.splitlines() if kind.__name__ in line)
         assert row.split()[-4:-1] == [kind.code, str(kind.exit_code), str(kind.http_status)]
+
+
+def test_a_code_becomes_its_error_again():
+    """Every code comes back as its own error, and one that no list holds as `internal`, named."""
+    assert errors.BY_CODE.keys() == PROMISED.keys()
+    for code, kind in errors.BY_CODE.items():
+        assert type(errors.error_of(code, "a", "b", "c")) is kind
+    unknown = errors.error_of("no_such_code", "a", "b", "c")
+    assert (unknown.code, unknown.given) == ("internal", "a (no_such_code)")

@@ -33,7 +33,9 @@ The last five are the service's own: over HTTP only, or where a client repeats w
 Codes, exit codes and statuses are a promise to users: a script may branch on them.
 """
 
-from typing import ClassVar
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar, Final
 
 
 class TocsinError(Exception):
@@ -265,3 +267,19 @@ class InternalError(TocsinError, RuntimeError):
     code = "internal"
     exit_code = 1
     http_status = 500
+
+
+BY_CODE: Final[Mapping[str, type[TocsinError]]] = MappingProxyType(
+    {
+        kind.code: kind
+        for kind in list(globals().values())
+        if isinstance(kind, type) and issubclass(kind, TocsinError) and kind is not TocsinError
+    }
+)
+"""Every error of the tree by its code, for who reads a code and raises what it means."""
+
+
+def error_of(code: str, given: str, expected: str, todo: str) -> TocsinError:
+    """Return the error of a code, as a job store or a service tells it; an unknown one is told as internal."""
+    kind = BY_CODE.get(code)
+    return InternalError(f"{given} ({code})", expected, todo) if kind is None else kind(given, expected, todo)

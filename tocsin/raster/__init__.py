@@ -2,7 +2,7 @@
 
 from tocsin.raster.acquired import Acquired, acquired
 from tocsin.raster.aligned import Aligned, Method, align
-from tocsin.raster.backscatter import Backscatter, open_backscatter
+from tocsin.raster.backscatter import Backscatter, acquisition_files, open_backscatter
 from tocsin.raster.interferogram import (
     Coherence,
     Coherent,
@@ -12,6 +12,7 @@ from tocsin.raster.interferogram import (
     open_coherence,
     open_interferogram,
 )
+from tocsin.raster.locating import locate
 from tocsin.raster.opening import Raster, open_raster
 from tocsin.raster.picture import Picture, is_picture, open_picture
 from tocsin.raster.rasterised import Rasterised, rasterise
@@ -40,8 +41,10 @@ __all__ = [
     "Source",
     "Units",
     "acquired",
+    "acquisition_files",
     "align",
     "is_picture",
+    "locate",
     "open_backscatter",
     "open_coherence",
     "open_interferogram",
