@@ -3,10 +3,12 @@
 import csv
 import json
 from datetime import date, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pystac.validation import validate_dict
 
 onnx = pytest.importorskip("onnx", reason="needs the extra train")
 pytest.importorskip("onnxruntime", reason="needs the extra cpu")
@@ -237,8 +239,14 @@ def test_fit_and_score_from_the_command_line(series, tmp_path, capsys):
     assert event["summary"]["score"] > other["summary"]["score"]
     assert event["hazard"] == "volcano"
     assert set(event["summary"]) == {"score", "threshold", "anomalous"}
-    assert set(event["products"]) == {"anomaly", "quicklook"}
+    assert set(event["products"]) == {"anomaly", "quicklook", "item"}
     assert all((out / path.rpartition("/")[2]).is_file() for path in event["products"].values())
+    item = json.loads(Path(event["products"]["item"]).read_text())
+    validate_dict(item | {"stac_extensions": []})
+    assert item["properties"]["datetime"][:10] == str(day(EVENT))
+    assert item["properties"]["tocsin:summary"] == event["summary"]
+    assert item["properties"]["tocsin:provenance"]["sha256"] == event["provenance"]["sha256"]
+    assert set(item["assets"]) == {"anomaly", "quicklook"}
     assert main(["anomaly", "score", str(series), "--date", str(day(22)), "--model", fitted, "-o", str(out)]) == 2
 
 

@@ -19,6 +19,7 @@ from tocsin.chips import PROBABILITY_NODATA, PROBABILITY_SCALE
 from tocsin.grid import Grid
 from tocsin.hazards.classes import NO_DATA, ClassFacts
 from tocsin.result import (
+    AnomalySummary,
     FloodSummary,
     Hazard,
     LandslideSummary,
@@ -46,6 +47,7 @@ _KINDS: Final[dict[ProductName, tuple[str, list[str]]]] = {
     "probability": (_COG, ["data"]),
     "density": (_COG, ["data"]),
     "mask": (_COG, ["data"]),
+    "anomaly": (_COG, ["data"]),
     "exclusion": (_COG, ["data", "data-mask"]),
     "polygons": ("application/geo+json", ["data"]),
     "geopackage": ("application/geopackage+sqlite3", ["data"]),
@@ -114,7 +116,7 @@ class ItemFacts:
     span: tuple[datetime, datetime | None] | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
     grids: Mapping[ProductName, Grid] = field(default_factory=dict)
-    summary: FloodSummary | LandslideSummary | VolcanoSummary
+    summary: FloodSummary | LandslideSummary | VolcanoSummary | AnomalySummary
     provenance: Provenance
     warnings: tuple[ResultWarning, ...]
 
@@ -216,6 +218,8 @@ def _asset_fields(name: ProductName, classes: Mapping[int, ClassFacts]) -> dict[
         return {"raster:bands": [band], "classification:classes": [_class(code, one) for code, one in classes.items()]}
     if name == "density":
         return {"raster:bands": [{"data_type": "float32", "nodata": "nan", "unit": "1/km2"}]}
+    if name == "anomaly":
+        return {"raster:bands": [{"data_type": "float32", "nodata": "nan", "unit": "1"}]}
     if name in {"probability", "mask"}:
         band = {
             "data_type": "uint16",

@@ -18,6 +18,7 @@ from tocsin.raster import RasterSpec
 from tocsin.result import AnomalySummary, InputFile, Provenance, Result, ResultWarning, SceneFacts
 from tocsin.runtimes import Runtime, RuntimeOptions
 from tocsin.runtimes.onnx import OnnxRuntime
+from tocsin.stac import ItemFacts, ItemWords, write_item
 
 NAME: Final = "anomaly"
 FEW: Final = 0.5
@@ -74,6 +75,11 @@ def score_interferogram(
         )
         with files.finishing():
             write_picture(files.working("quicklook"), facts, values)
+            ran = ran.model_copy(
+                update={"started": started, "seconds": round((datetime.now(UTC) - started).total_seconds(), 3)}
+            )
+            item = files.working("item")
+            write_item(item, _item(manifest, motion, files, (summary, ran, warnings)))
         return Result(
             hazard="volcano",
             status="ok" if np.isfinite(values).any() else "empty",
@@ -81,9 +87,7 @@ def score_interferogram(
             products=files.commit(),
             summary=summary,
             warnings=warnings,
-            provenance=ran.model_copy(
-                update={"started": started, "seconds": round((datetime.now(UTC) - started).total_seconds(), 3)}
-            ),
+            provenance=ran,
         )
 
 
@@ -150,6 +154,34 @@ def _provenance(manifest: AnomalyManifest, motion: Motion, inputs: AnomalyInputs
         resampled=None,
         started=datetime.now(UTC),
         seconds=0,
+    )
+
+
+def _item(
+    manifest: AnomalyManifest,
+    motion: Motion,
+    files: ProductFiles,
+    outcome: tuple[AnomalySummary, Provenance, tuple[ResultWarning, ...]],
+) -> ItemFacts:
+    """Gather what the item says."""
+    summary, provenance, warnings = outcome
+    words = ItemWords(
+        hazard="volcano",
+        title="Anomaly map of",
+        lineage=f"Distance of an interferogram from {len(manifest.fit_epochs)} normal epochs of its volcano",
+        assets={"anomaly": "Distance from normal epochs", "quicklook": "Quicklook"},
+        classes={},
+    )
+    return ItemFacts(
+        words=words,
+        scene_id=f"{motion.id}_{NAME}",
+        grid=motion.grid,
+        files={name: file for name, file in files.names.items() if name != "item"},
+        acquired=motion.acquired,
+        pre_acquired=None,
+        summary=summary,
+        provenance=provenance,
+        warnings=warnings,
     )
 
 
