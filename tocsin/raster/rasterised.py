@@ -90,9 +90,9 @@ def rasterise(vector_path: str | Path, grid: Grid, *, all_touched: bool = False)
         A file that does not say its CRS.
     """
     name, path = str(vector_path), locate(vector_path)
-    driver = _vector_driver(path, name)
+    driver = vector_driver(path, name)
     geometries, crs = _polygons(path, name, driver)
-    return Rasterised(grid, _on_grid(geometries, crs, grid), all_touched=all_touched)
+    return Rasterised(grid, on_grid(geometries, crs, grid), all_touched=all_touched)
 
 
 def is_vector(path: str | Path) -> bool:
@@ -104,7 +104,19 @@ def is_vector(path: str | Path) -> bool:
     return head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") or any(head.startswith(mark) for mark in SIGNATURES)
 
 
-def _vector_driver(path: Path, name: str) -> str:
+def vector_driver(path: Path, name: str) -> str:
+    """Return the OGR driver of a vector file by its first bytes; refuse what is none, is too large or names others.
+
+    Parameters
+    ----------
+    path, name
+        Where it lies, and what the caller called it.
+
+    Raises
+    ------
+    UsageError, ForbiddenReferenceError, NotARasterError
+        As `rasterise`.
+    """
     if path.is_dir():
         raise UsageError(f"{name}, a folder", "a vector file of polygons", "pass the file itself")
     if path.stat().st_size > MAX_BYTES:
@@ -154,8 +166,18 @@ def _polygons(path: Path, name: str, driver: str) -> tuple[Any, str]:
     return shapes, str(meta["crs"])
 
 
-def _on_grid(shapes: Any, crs_text: str, grid: Grid) -> Any:  # noqa: ANN401 - shapely arrays
-    """Move polygons to the grid's CRS; edges are split first, and only as far as they matter near the grid."""
+def on_grid(shapes: Any, crs_text: str, grid: Grid) -> Any:  # noqa: ANN401 - shapely arrays
+    """Move polygons to the grid's CRS; edges are split first, and only as far as they matter near the grid.
+
+    Parameters
+    ----------
+    shapes
+        Array of shapely polygons.
+    crs_text
+        Their CRS.
+    grid
+        Where they are wanted; what lies far from it may be missing from the answer.
+    """
     from rasterio.crs import CRS
     from shapely import segmentize, transform
 
