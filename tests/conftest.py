@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-pytest_plugins = ("stand_ins", "engine_stand_ins", "triton_stand_ins")
+pytest_plugins = ("stand_ins", "engine_stand_ins", "job_stand_ins", "triton_stand_ins", "service_stand_ins")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
