@@ -32,7 +32,7 @@ def read_manifest(manifest: str, hazard: Hazard | None) -> Generator[tuple[Itera
     manifest
         Path or URL.
     hazard
-        Of scenes that a folder or glob finds.
+        Of scenes for which the manifest does not say it; a folder or glob never does.
 
     Raises
     ------
@@ -43,14 +43,14 @@ def read_manifest(manifest: str, hazard: Hazard | None) -> Generator[tuple[Itera
         yield _found(_matching(manifest), manifest, hazard), ""
     elif is_remote(manifest):
         with TemporaryDirectory() as folder:
-            yield _table(_fetched(manifest, Path(folder))), manifest.rsplit("/", 1)[0]
+            yield _table(_fetched(manifest, Path(folder)), hazard), manifest.rsplit("/", 1)[0]
     else:
         path = Path(manifest).expanduser().absolute()
         if path.is_dir() and not (path / CATALOG).is_file():
             yield _found(_listed(path), manifest, hazard), str(path)
         else:
             path = path / CATALOG if path.is_dir() else path
-            yield _table(path), str(path.parent)
+            yield _table(path, hazard), str(path.parent)
 
 
 def _fetched(url: str, folder: Path) -> Path:
@@ -63,7 +63,7 @@ def _fetched(url: str, folder: Path) -> Path:
     return here
 
 
-def _table(path: Path) -> Iterable[Row]:
+def _table(path: Path, hazard: Hazard | None) -> Iterable[Row]:
     suffix = path.suffix.lower()
     try:
         if suffix == ".csv":
@@ -71,7 +71,7 @@ def _table(path: Path) -> Iterable[Row]:
         if suffix in {".parquet", ".pq"}:
             return list(_parquet_rows(path))
         if suffix in {".json", ".geojson"}:
-            return list(_json_rows(path))
+            return list(_json_rows(path, hazard))
     except (OSError, ValueError) as error:
         if isinstance(error, UsageError):
             raise
@@ -114,14 +114,14 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
         raise UsageError(f"{path} ({error})", "a Parquet table", "write it again") from error
 
 
-def _json_rows(path: Path) -> Iterator[Row]:
+def _json_rows(path: Path, hazard: Hazard | None) -> Iterator[Row]:
     content = json.loads(path.read_text(encoding="utf-8"))
     kind = content.get("type") if isinstance(content, dict) else None
     features = content.get("features", []) if kind == "FeatureCollection" else []
     if kind in {"Catalog", "Collection", "Feature"} or any("stac_version" in each for each in features):
         from serving.batch.stac_manifest import stac_rows
 
-        yield from stac_rows(path, content)
+        yield from stac_rows(path, content, hazard)
         return
     if kind != "FeatureCollection":
         raise UsageError(f"{path} of type {kind!r}", "a GeoJSON FeatureCollection or a STAC catalog", "check the file")

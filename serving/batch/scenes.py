@@ -1,4 +1,4 @@
-"""From rows of a manifest to scenes in the order of their scoring; whatever can be known to be wrong is refused here."""
+"""From rows of a manifest to scenes in the order of their scoring; what can be known to be wrong is refused here."""
 
 import math
 import os
@@ -138,9 +138,9 @@ def _scene(row: Row, base: str, default: Hazard | None) -> Scene:
     if foreign:
         raise _WrongRowError(f"{', '.join(foreign)} is no input of {hazard}")
     values = {name: _value(hazard, name, text, base) for name, text in cells.items()}
-    options = {name: values.pop(name) for name in OPTION_COLUMNS if name in values}
+    options: dict[str, Any] = {name: values.pop(name) for name in OPTION_COLUMNS if name in values}
     try:
-        inputs = model(**values).model_dump(exclude_unset=True)
+        inputs = model(**values).model_dump(exclude_defaults=True)
         ScoringOptions(**options)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

@@ -5,7 +5,6 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from serving.batch.entry import SceneError
 from tocsin.result import Hazard
 from tocsin.scoring_job import ScoringOptions
 
@@ -62,10 +61,12 @@ class BatchSettings(_Part):
     retry: RetrySettings = RetrySettings()
 
 
-class SceneFailure(SceneError):
+class SceneFailure(_Part):
     """A scene that has no products, and why."""
 
     id: str
+    code: str
+    message: str
 
 
 class BatchSummary(_Part):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from serving.batch.places import resolve
 from serving.batch.scenes import PATH_COLUMNS, Row
 from tocsin.errors import UsageError
+from tocsin.result import Hazard
 
 if TYPE_CHECKING:
     from pystac import Asset, Item
@@ -21,7 +22,7 @@ PREFIX: Final = "tocsin:"
 """Of properties that are columns of a manifest: tocsin:hazard, tocsin:priority, tocsin:units, ..."""
 
 
-def stac_rows(path: Path, content: dict[str, Any]) -> Iterator[Row]:
+def stac_rows(path: Path, content: dict[str, Any], hazard: Hazard | None) -> Iterator[Row]:
     """Read the items of a catalog, a collection, an ItemCollection or a single item.
 
     Parameters
@@ -30,6 +31,8 @@ def stac_rows(path: Path, content: dict[str, Any]) -> Iterator[Row]:
         Of the file.
     content
         What stands in it.
+    hazard
+        Of items that do not say it.
 
     Raises
     ------
@@ -45,7 +48,9 @@ def stac_rows(path: Path, content: dict[str, Any]) -> Iterator[Row]:
                 for name, value in item.properties.items()
                 if name.startswith(PREFIX) and value is not None
             }
-            yield Row(f"item {item.id} of {path.name}", {"id": item.id} | cells | _inputs(item, cells.get("hazard")))
+            yield Row(
+                f"item {item.id} of {path.name}", {"id": item.id} | cells | _inputs(item, cells.get("hazard", hazard))
+            )
     except (pystac.STACError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"{path} ({type(error).__name__}: {error})", "valid STAC", "run stac-validator on it"
@@ -93,7 +98,7 @@ def _input_of(key: str, asset: "Asset") -> str | None:
 
 
 def _polarisation(key: str, asset: "Asset") -> str | None:
-    """The one polarisation that an asset holds; None when it holds several or does not say."""
+    """Return the one polarisation that an asset holds; None when it holds several or does not say."""
     more = asset.extra_fields
     bands = [*more.get("bands", ()), *more.get("eo:bands", ()), *more.get("raster:bands", ())]
     said = [str(band.get("name", "")) for band in bands] + [str(each) for each in more.get("sar:polarizations", ())]
