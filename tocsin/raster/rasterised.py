@@ -1,5 +1,8 @@
 """Polygons (areas of interest, exclusions) burnt onto a grid, window by window."""
 
+import json
+import mmap
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,9 @@ SIGNATURES = {
     b"fgb\x03": "FlatGeobuf",
 }
 MAX_BYTES = 256 * 2**20
+# GDAL fetches a CRS that a GeoJSON object, at any depth and in any case, only refers to; an escape could hide the name.
+MAY_REFER = re.compile(rb'"crs"|\\u', re.IGNORECASE)
+MAX_CRS_BYTES = 64 * 2**20
 # Longest edge after densification, in pixels: a straight edge of another CRS is a curve on the grid.
 EDGE_PX = 64.0
 MAX_EDGE_DEGREES = 0.1
@@ -85,7 +91,7 @@ def rasterise(vector_path: str | Path, grid: Grid, *, all_touched: bool = False)
     UsageError
         Nothing there, no vector file, too large, or no polygon in it.
     ForbiddenReferenceError
-        A URL or an XML document.
+        A URL, an XML document, or GeoJSON whose CRS is a link.
     NoGeoreferenceError
         A file that does not say its CRS.
     """
@@ -139,6 +145,59 @@ def vector_driver(path: Path, name: str) -> str:
         f"{name}, which starts with {head[:8]!r}",
         "polygons in GeoJSON, GeoPackage, Shapefile or FlatGeobuf",
         "convert it with ogr2ogr",
+    )
+
+
+def check_crs(path: Path, name: str) -> None:
+    """Refuse GeoJSON in which any object names its CRS in another way than by null or a name.
+
+    Parameters
+    ----------
+    path
+        The file.
+    name
+        How the user called it, for messages.
+
+    Raises
+    ------
+    ForbiddenReferenceError
+        A CRS that is a link, which GDAL would fetch, or of another form.
+    UsageError
+        No JSON, or too large to look.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if MAY_REFER.search(content) is None:
+            return
+        if len(content) > MAX_CRS_BYTES:
+            raise UsageError(
+                f"{name} of {len(content)} bytes, with a CRS or with escapes",
+                f"at most {MAX_CRS_BYTES} bytes of such GeoJSON",
+                "write it again with ogr2ogr -lco RFC7946=YES",
+            )
+        text = content[:]
+
+    def check(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        for key, value in pairs:
+            if key.lower() == "crs" and not _is_named(value):
+                raise ForbiddenReferenceError(
+                    f"{name}, whose CRS is a reference", "a CRS by name", "write it again with ogr2ogr -lco RFC7946=YES"
+                )
+        return dict(pairs)
+
+    try:
+        json.loads(text, object_pairs_hook=check)
+    except ForbiddenReferenceError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{name}, which is no JSON", "GeoJSON", "write it again with ogr2ogr") from error
+
+
+def _is_named(crs: object) -> bool:
+    if not isinstance(crs, dict):
+        return crs is None
+    properties = crs.get("properties")
+    return crs.keys() == {"type", "properties"} and (
+        crs["type"] in {"name", "EPSG"} and isinstance(properties, dict) and properties.keys() <= {"name", "code"}
     )
 
 

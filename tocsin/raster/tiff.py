@@ -26,6 +26,8 @@ INTEGER_TYPES = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
 # A scene, its mask and their overviews are some twenty directories; a chain of thousands is an attack or a mistake.
 MAX_DIRECTORIES = 256
 MAX_BLOCKS = 2**24
+# An image has some twenty fields; BigTIFF could list as many as the file has room for, each a Python object here.
+MAX_FIELDS = 4096
 
 IntArray = NDArray[np.uint64]
 
@@ -83,6 +85,10 @@ class TiffFile:
         """Return the directory at an offset."""
         head, entry, inline = (8, 20, 8) if self.big else (2, 12, 4)
         count = self._integer(offset, head)
+        if count > MAX_FIELDS:
+            raise NotARasterError(
+                f"{self.name}: a directory of {count} fields", f"at most {MAX_FIELDS}", "write the file again"
+            )
         body = self._bytes(offset + head, count * entry)
         fields: dict[int, Field] = {}
         for start in range(0, count * entry, entry):
