@@ -76,6 +76,8 @@ class JobStore:
         self._failures: tuple[type[Exception], ...] = (OSError, *_errors_of(scheme))
         with self._told():
             self._storage = _open(scheme, url, rest)
+            # Redis is not spoken to before the first question.
+            self._storage.queue_size()
 
     @contextmanager
     def _told(self) -> Generator[None]:
