@@ -140,10 +140,8 @@ def batch(
 def batch_text(result: "BatchResult") -> str:
     """Return what a person needs from a batch: how many, what failed and why, and where to look."""
     summary = result.summary
-    lines = [
-        f"{summary.done} done, {summary.skipped} done before, {summary.failed} failed "
-        f"in {summary.seconds:,.0f} s; {summary.km2:,.1f} km2 observed"
-    ]
+    scenes = f"{summary.done} done, {summary.skipped} done before, {summary.failed} failed"
+    lines = [f"{scenes} in {summary.seconds:,.0f} s; {summary.km2:,.1f} km2 observed"]
     lines += [f"failed: {failure.id}: {failure.message} ({failure.code})" for failure in result.failures]
     lines += [f"{name:<12}{path}" for name, path in result.products.items()]
     return "\n".join(lines)

@@ -108,12 +108,15 @@ class Dispatch:
         SHA-256 of the graph of each hazard.
     means
         Cluster, journal, target, and who is told.
+    task
+        What a worker does with an order.
     """
 
     settings: BatchSettings
     options: ScoringOptions
     models: dict[Hazard, str]
     means: Means
+    task: Callable[[Order], Outcome] = score_scene
     _out: "dict[Future[Outcome], tuple[Order, Attempts]]" = field(default_factory=dict)
     _answers: "queue.SimpleQueue[Future[Outcome]]" = field(default_factory=queue.SimpleQueue)
     _delayed: list[tuple[float, int, Scene, Attempts]] = field(default_factory=list)
@@ -168,7 +171,7 @@ class Dispatch:
             result = self.means.journal.entry(scene.name).result
             products = tuple(result.products.values()) if result else ()
             order = replace(order, key=noted.key, code=noted.code, products=products)
-        future = self.means.cluster.client.submit(score_scene, order, key=("tocsin-scene", self._number()), pure=False)
+        future = self.means.cluster.client.submit(self.task, order, key=("tocsin-scene", self._number()), pure=False)
         self._out[future] = order, attempts
         future.add_done_callback(self._answers.put)
 
