@@ -88,8 +88,9 @@ async def no_route(request: Request, error: Exception) -> Response:
     if error.status_code == HTTPStatus.NOT_FOUND:
         known: TocsinError = NotFoundError(given, "a path of the API", "read /v1/openapi.json")
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "another method")
+        allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
         known = MethodNotAllowedError(given, allowed, "use one of these methods")
+        return answer(request.scope, known, headers={"Allow": allowed})
     else:
         known = UsageError(given, str(error.detail), "read /v1/openapi.json")
     return answer(request.scope, known, error.status_code, error.headers)

@@ -26,15 +26,12 @@ async def list_jobs(request: Request) -> Response:
     return JSONResponse(listed.model_dump(mode="json"))
 
 
-async def get_job(request: Request) -> Response:
-    """Answer GET /v1/jobs/{id}."""
-    return told(request, await _own(request))
-
-
-async def cancel_job(request: Request) -> Response:
-    """Answer DELETE /v1/jobs/{id}: cancel what waits or runs; what has ended stays as it is."""
+async def one_job(request: Request) -> Response:
+    """Answer GET and DELETE /v1/jobs/{id}; DELETE cancels what waits or runs, and what has ended stays as it is."""
     job = await _own(request)
-    return told(request, await run_in_threadpool(service_of(request).jobs.cancel, job.id))
+    if request.method == "DELETE":
+        job = await run_in_threadpool(service_of(request).jobs.cancel, job.id)
+    return told(request, job)
 
 
 async def get_product(request: Request) -> Response:

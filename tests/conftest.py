@@ -10,7 +10,16 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-pytest_plugins = ("stand_ins", "engine_stand_ins", "job_stand_ins", "triton_stand_ins", "service_stand_ins")
+# The first: others import from it, and a plugin must be known before it is imported.
+# Those that others import come first: a plugin is rewritten for its asserts when it is loaded.
+pytest_plugins = (
+    "stand_ins",
+    "engine_stand_ins",
+    "job_stand_ins",
+    "triton_stand_ins",
+    "service_stand_ins",
+    "client_stand_ins",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,8 +1,5 @@
 """Products are downloaded whole or in ranges, and nothing else is."""
 
-import threading
-import time
-
 import numpy as np
 import pytest
 
@@ -10,6 +7,7 @@ pytest.importorskip("starlette", reason="needs the extra serve")
 
 import rasterio
 from rasterio.transform import from_origin
+from service_stand_ins import listening
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Route
@@ -146,7 +144,6 @@ def test_ranges_of_nothing():
 
 def test_gdal_reads_a_window_in_place(application, folder):
     """GDAL reads one block of a tiled raster over HTTP, by ranges, without the rest."""
-    uvicorn = pytest.importorskip("uvicorn")
     values = np.arange(1024 * 1024, dtype=np.uint32).reshape(1, 1024, 1024)
     profile = {"driver": "GTiff", "width": 1024, "height": 1024, "count": 1, "dtype": "uint32", "crs": "EPSG:32630"}
     profile |= {"tiled": True, "blockxsize": 128, "blockysize": 128, "transform": from_origin(5e5, 4e6, 10, 10)}
@@ -161,22 +158,11 @@ def test_gdal_reads_a_window_in_place(application, folder):
 
         await application(scope, receive, tell)
 
-    server = uvicorn.Server(uvicorn.Config(counted, port=0, log_config=None, lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        until = time.monotonic() + 20
-        while not server.started:
-            assert time.monotonic() < until
-            time.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        with (
-            rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"),
-            rasterio.open(f"/vsicurl/http://127.0.0.1:{port}/big.tif") as found,
-        ):
-            window = found.read(1, window=((512, 640), (256, 384)))
-    finally:
-        server.should_exit = True
-        thread.join()
+    with (
+        listening(counted) as where,
+        rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"),
+        rasterio.open(f"/vsicurl/{where}/big.tif") as found,
+    ):
+        window = found.read(1, window=((512, 640), (256, 384)))
     assert (window == values[0, 512:640, 256:384]).all()
     assert sum(sent) < 1 << 20
