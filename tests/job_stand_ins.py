@@ -11,11 +11,6 @@ import numpy as np
 import pytest
 from stand_ins import make_result
 
-from serving.jobs import Jobs, NewJob
-from serving.jobs.folders import Folders
-from serving.jobs.store import JobStore, store_url
-from serving.settings import ServiceSettings
-
 PATIENCE_S = 240
 """How long a loaded machine may take for what takes seconds on a quiet one."""
 
@@ -65,18 +60,25 @@ class ToldScorer:
 @pytest.fixture
 def job_settings(tmp_path):
     """Return settings over a state folder of the test's own."""
+    pytest.importorskip("huey", reason="needs the extra serve")
+    from serving.settings import ServiceSettings
+
     return ServiceSettings(state=tmp_path / "state", cancel_grace_s=1, runtime_patience_s=0)
 
 
 @pytest.fixture
 def job_folders(job_settings):
     """Return its folders."""
+    from serving.jobs.folders import Folders
+
     return Folders(job_settings.state)
 
 
 @pytest.fixture
 def job_store(job_settings, job_folders):
     """Return its store, opened beside that of `jobs`."""
+    from serving.jobs.store import JobStore, store_url
+
     store = JobStore(store_url(job_settings))
     yield store
     store.close()
@@ -85,12 +87,16 @@ def job_store(job_settings, job_folders):
 @pytest.fixture
 def jobs(job_settings):
     """Return its jobs; nobody works on them."""
+    from serving.jobs import Jobs
+
     with Jobs(job_settings) as jobs:
         yield jobs
 
 
 def submit(jobs, **named):
     """Submit a job of one input in its folder."""
+    from serving.jobs import NewJob
+
     new = NewJob(**{"token": "desk", "hazard": "flood", "inputs": {"post": "in/scene.tif"}} | named)
     (jobs.make_folder(new.id) / "in" / "scene.tif").write_bytes(b"scene")
     return jobs.submit(new)

@@ -11,9 +11,10 @@ import time
 import pytest
 from job_stand_ins import until
 
-from serving.jobs.bell import Bell, ring
+from serving.jobs.bell import Bell, is_heard, ring
 from serving.jobs.folders import Folders
 from serving.jobs.job import new_job_id
+from tocsin.errors import RuntimeUnavailableError
 
 HOLD = """
 import sys, time
@@ -120,6 +121,16 @@ def test_the_bell_of_a_killed_process_is_taken_down(tmp_path):
         ring(tmp_path, job_id := new_job_id())
         assert bell.listen(5) == [job_id]
         assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_service_without_a_worker_is_not_ready(jobs):
+    """Nobody listens for work: refused; with a listener: fine; after it has gone: refused again."""
+    for _ in range(2):
+        with pytest.raises(RuntimeUnavailableError, match="worker"):
+            jobs.check_workers()
+        with Bell(jobs.folders.work_bells):
+            jobs.check_workers()
+    assert not is_heard(jobs.folders.state / "nowhere")
 
 
 def test_a_full_bell_blocks_nobody(tmp_path):

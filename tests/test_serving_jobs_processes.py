@@ -119,11 +119,12 @@ def _worker(jobs, job):
 
 
 def test_a_job_is_scored_by_a_worker_that_ends_with_the_service(jobs, settings, order):
-    """The products are whole, no path of the server is told, and a stop leaves no process."""
-    with Supervisor(settings) as supervisor:
+    """Its memory is bounded, the products are whole, no path of the server is told, and a stop leaves no process."""
+    with Supervisor(settings.model_copy(update={"worker_memory_bytes": 8 << 30})) as supervisor:
         job = ended(jobs, order())
         pids = supervisor.pids
         assert len(pids) == 1
+        assert resource.prlimit(pids[0], resource.RLIMIT_DATA)[0] == 8 << 30
     assert job.state == "done"
     assert is_whole(jobs, job)
     assert str(settings.state) not in job.model_dump_json(exclude={"options"})

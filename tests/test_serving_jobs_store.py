@@ -188,6 +188,17 @@ def test_hundreds_of_jobs_are_read_at_once(two_stores):
     assert list(two_stores[1].facts(ids)) == ids[::10]
 
 
+def test_a_record_of_another_version_hides_no_other(two_stores, caplog):
+    """What cannot be read is left out and logged; the jobs beside it are seen."""
+    here, there = two_stores
+    strange, fine = accepted(), accepted()
+    for record in (strange, fine):
+        here.accept(record)
+    here._put(f"run:{strange.order.id}", b'{"of": "the future"}')
+    assert list(there.facts([strange.order.id, fine.order.id])) == [fine.order.id]
+    assert strange.order.id in caplog.text
+
+
 def test_the_pace_of_a_hazard_is_kept(two_stores):
     """What a window took is found again by hazard, the last one counts."""
     here, there = two_stores

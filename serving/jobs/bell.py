@@ -8,7 +8,8 @@ import errno
 import os
 import secrets
 import select
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -74,6 +75,20 @@ def ring(folder: Path, job_id: str) -> None:
     job_id
         What it is about.
     """
+    for descriptor in _bells(folder):
+        # A full pipe has plenty to tell already.
+        with suppress(BlockingIOError):
+            os.write(descriptor, f"{job_id}\n".encode("ascii"))
+
+
+def is_heard(folder: Path) -> bool:
+    """Say whether a living process listens in a folder."""
+    with closing(_bells(folder)) as bells:
+        return next(bells, None) is not None
+
+
+def _bells(folder: Path) -> Generator[int]:
+    """Open every bell of a folder that somebody listens to; those of dead processes are taken down."""
     try:
         names = [name for name in os.listdir(folder) if not name.startswith(".")]  # noqa: PTH208 - names only, often
     except FileNotFoundError:
@@ -88,7 +103,7 @@ def ring(folder: Path, job_id: str) -> None:
             elif error.errno != errno.ENOENT:
                 raise
             continue
-        # A full pipe has plenty to tell already.
-        with suppress(BlockingIOError):
-            os.write(descriptor, f"{job_id}\n".encode("ascii"))
-        os.close(descriptor)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
-from serving.jobs.bell import ring
+from serving.jobs.bell import is_heard, ring
 from serving.jobs.estimate import Queue, describe, state_of
 from serving.jobs.folders import Folders
 from serving.jobs.job import Accepted, End, Job, JobQueueFullError, NewJob, now
@@ -13,7 +13,7 @@ from serving.jobs.listening import Listener
 from serving.jobs.store import Facts, JobStore, store_url
 from serving.jobs.webhooks import check_webhook
 from serving.settings import ServiceSettings
-from tocsin.errors import NotFoundError, StorageFullError, TocsinError, UsageError
+from tocsin.errors import NotFoundError, RuntimeUnavailableError, StorageFullError, TocsinError, UsageError
 
 LOOK_S: Final = 1.0
 """How often a waiting caller looks into the store, rung or not."""
@@ -187,6 +187,17 @@ class Jobs:
         """Return how many jobs wait and how many run, for metrics."""
         states = [state_of(each) for each in self._store.facts(self.folders.open_ids()).values()]
         return {"queued": states.count("queued"), "running": states.count("running")}
+
+    def check_workers(self) -> None:
+        """Refuse to be called ready while nobody scores.
+
+        Raises
+        ------
+        RuntimeUnavailableError
+            No worker lives, or none has started yet.
+        """
+        if not is_heard(self.folders.work_bells):
+            raise RuntimeUnavailableError("a service without a worker", "one that scores", "see its log, or wait")
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job: one that waits at once, one that runs within the grace; one that has ended stays as it is.

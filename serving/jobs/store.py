@@ -7,6 +7,7 @@ is put together from facts with one writer each (see `serving.jobs.job`), so not
 
 import errno
 import hashlib
+import logging
 import sqlite3
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
@@ -14,11 +15,13 @@ from typing import Any, Final, TypeVar
 
 from huey.constants import EmptyData
 from huey.storage import BaseStorage, PostgresStorage, PriorityRedisStorage, SqliteStorage
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from serving.jobs.job import Accepted, End, Run
 from serving.settings import ServiceSettings
 from tocsin.errors import RuntimeUnavailableError, StorageFullError, UsageError
+
+_log = logging.getLogger(__name__)
 
 Fact = TypeVar("Fact", bound=BaseModel)
 
@@ -130,16 +133,21 @@ class JobStore:
         """Return what is known of jobs, by id, in their order; unknown ones are left out."""
         with self._told():
             found = self._peek_many([f"{kind}:{job_id}" for job_id in ids for kind in ("job", "run", "cancel", "end")])
-        return {
-            job_id: Facts(
-                accepted=Accepted.model_validate_json(found[f"job:{job_id}"]),
-                run=_read(Run, found.get(f"run:{job_id}")),
-                cancel_asked=f"cancel:{job_id}" in found,
-                end=_read(End, found.get(f"end:{job_id}")),
-            )
-            for job_id in ids
-            if f"job:{job_id}" in found
-        }
+        read: dict[str, Facts] = {}
+        for job_id in ids:
+            if f"job:{job_id}" not in found:
+                continue
+            try:
+                read[job_id] = Facts(
+                    accepted=Accepted.model_validate_json(found[f"job:{job_id}"]),
+                    run=_read(Run, found.get(f"run:{job_id}")),
+                    cancel_asked=f"cancel:{job_id}" in found,
+                    end=_read(End, found.get(f"end:{job_id}")),
+                )
+            except ValidationError as error:
+                # Of another version of the service: it must not keep the jobs of this one from being seen.
+                _log.error("the record of job %s cannot be read: %s", job_id, error)
+        return read
 
     def known(self, ids: Sequence[str]) -> set[str]:
         """Return which of some jobs there are."""

@@ -92,12 +92,12 @@ def main() -> int:
     threading.Thread(target=_end_with_the_service, name="lifeline", daemon=True).start()
     set_up_logging()
     _bound_memory(settings)
+    # What every scoring needs is loaded before the first one waits for it, and before the service is called ready.
+    for hazard in HAZARDS:
+        importlib.import_module(f"tocsin.{hazard}_scoring")
     worker = Worker(settings)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
-    # What every scoring needs is loaded before the first one waits for it.
-    for hazard in HAZARDS:
-        importlib.import_module(f"tocsin.{hazard}_scoring")
     return worker.run()
 
 
