@@ -11,7 +11,6 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 # The first: others import from it, and a plugin must be known before it is imported.
-# Those that others import come first: a plugin is rewritten for its asserts when it is loaded.
 pytest_plugins = (
     "stand_ins",
     "engine_stand_ins",

@@ -190,7 +190,7 @@ def test_public_names_are_frozen():
     """These are the names that `import tocsin` promises."""
     import tocsin
 
-    assert sorted(tocsin.__all__) == ["Result", "Scorer", "__version__", "errors", "score"]
+    assert sorted(tocsin.__all__) == ["AsyncClient", "Client", "Result", "Scorer", "__version__", "errors", "score"]
 
 
 def imported(folder: Path) -> set[str]:

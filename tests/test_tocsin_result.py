@@ -95,7 +95,7 @@ def test_times_need_a_zone():
 
 def test_public_names():
     """The public names of the package are these and load on use."""
-    assert tocsin.__all__ == ["Result", "Scorer", "__version__", "errors", "score"]
+    assert tocsin.__all__ == ["AsyncClient", "Client", "Result", "Scorer", "__version__", "errors", "score"]
     assert dir(tocsin) == tocsin.__all__
     assert tocsin.errors.TocsinError.__name__ == "TocsinError"
     assert tocsin.Result is Result

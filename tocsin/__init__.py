@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tocsin import errors
+    from tocsin.client import AsyncClient, Client
     from tocsin.result import Result
     from tocsin.scoring import Scorer, score
 
-__all__ = ["Result", "Scorer", "__version__", "errors", "score"]
+__all__ = ["AsyncClient", "Client", "Result", "Scorer", "__version__", "errors", "score"]
 __version__ = "0.1.0"
 
 
@@ -23,6 +24,8 @@ def __getattr__(name: str) -> object:
 
     if name == "errors":
         return import_module("tocsin.errors")
+    if name in {"AsyncClient", "Client"}:
+        return getattr(import_module("tocsin.client"), name)
     if name in {"Scorer", "score"}:
         return getattr(import_module("tocsin.scoring"), name)
     if name == "Result":

@@ -29,7 +29,7 @@ EXTRAS = {
 }
 """The package that tells whether an extra is there, by extra."""
 
-SECRET = frozenset({"TOCSIN_TOKENS"})
+SECRET = frozenset({"TOCSIN_JOB_STORE", "TOCSIN_TOKEN", "TOCSIN_TOKENS", "TOCSIN_WEBHOOK_SECRET"})
 
 
 class Check(BaseModel):

@@ -21,7 +21,18 @@ ENVIRONMENT = "TOCSIN_CONFIG"
 FILE = Path("tocsin.toml")
 
 COMMON = frozenset(
-    {"model_repository", "runtime", "device", "precision", "threads", "overlap", "threshold", "overwrite", "quiet"}
+    {
+        "model_repository",
+        "runtime",
+        "device",
+        "precision",
+        "threads",
+        "overlap",
+        "threshold",
+        "overwrite",
+        "quiet",
+        "service",
+    }
 )
 """Options that may stand at the top level of the file."""
 
@@ -68,6 +79,7 @@ VARIABLES = {
     "TOCSIN_ENGINES": "folder of TensorRT engines, for building and for scoring",
     "TOCSIN_JSON": "as --json",
     "TOCSIN_STATE": "folder of jobs and caches of the service",
+    "TOCSIN_TOKEN": "token that a client sends to a service",
     "TOCSIN_TRITON_CA": "authorities that a grpcs:// server is checked against, PEM; the system's by default",
     "TOCSIN_TOKENS": "clear tokens of the service, separated by commas",
     **{f"TOCSIN_{name.upper()}": f"as --{name.replace('_', '-')}" for name in sorted(COMMON)},

@@ -86,6 +86,7 @@ def flood(
     device: common.Device = None,
     precision: common.Precision = None,
     threads: common.Threads = None,
+    service: common.Service = None,
     overlap: common.Overlap = None,
     threshold: common.Threshold = None,
     gpkg: common.Gpkg = False,
@@ -100,8 +101,9 @@ def flood(
     A pixel without data is never dry: it is no data, and what radar cannot judge is marked so.
     """
     set_up_logging(quiet=quiet)
+    from tocsin.cli.scored import scored
     from tocsin.hazards.flood import FloodInputs
-    from tocsin.scoring import ScoringOptions, score
+    from tocsin.scoring_job import ScoringOptions
 
     inputs = checked(
         FloodInputs,
@@ -130,5 +132,5 @@ def flood(
         dry_run=dry_run,
         quiet=quiet,
     )
-    result = score("flood", out=out, options=options, **inputs.model_dump())
+    result = scored("flood", inputs, options, out, service)
     emit(result, as_json=json, text=scoring_text(result))

@@ -92,6 +92,7 @@ def landslide(
     device: common.Device = None,
     precision: common.Precision = None,
     threads: common.Threads = None,
+    service: common.Service = None,
     overlap: Annotated[
         int | None,
         typer.Option(
@@ -114,8 +115,9 @@ def landslide(
     into the folder of --out. What was not seen before and after is no data, never free of landslides.
     """
     set_up_logging(quiet=quiet)
+    from tocsin.cli.scored import scored
     from tocsin.hazards.landslide import LandslideInputs
-    from tocsin.scoring import ScoringOptions, score
+    from tocsin.scoring_job import ScoringOptions
 
     inputs = checked(
         LandslideInputs,
@@ -143,5 +145,5 @@ def landslide(
         dry_run=dry_run,
         quiet=quiet,
     )
-    result = score("landslide", out=out, options=options, **inputs.model_dump())
+    result = scored("landslide", inputs, options, out, service)
     emit(result, as_json=json, text=scoring_text(result))

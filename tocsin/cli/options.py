@@ -111,3 +111,13 @@ Threshold = Annotated[
         rich_help_panel=RUN,
     ),
 ]
+Service = Annotated[
+    str | None,
+    typer.Option(
+        "--service",
+        metavar="URL",
+        envvar="TOCSIN_SERVICE",
+        help="Score by this service, with the token in TOCSIN_TOKEN; this machine by default.",
+        rich_help_panel=RUN,
+    ),
+]

@@ -68,6 +68,7 @@ def volcano(
     device: common.Device = None,
     precision: common.Precision = None,
     threads: common.Threads = None,
+    service: common.Service = None,
     overlap: Annotated[
         int | None,
         typer.Option(
@@ -91,9 +92,10 @@ def volcano(
     A pixel without phase is never stable: it is no data, and what is not coherent is marked so.
     """
     set_up_logging(quiet=quiet)
+    from tocsin.cli.scored import scored
     from tocsin.errors import UsageError
     from tocsin.hazards.volcano import VolcanoInputs
-    from tocsin.scoring import ScoringOptions, score
+    from tocsin.scoring_job import ScoringOptions
 
     if wrapped and unwrapped:
         raise UsageError("--wrapped and --unwrapped", "one of the two", "say which of the two IFG holds")
@@ -121,5 +123,5 @@ def volcano(
         dry_run=dry_run,
         quiet=quiet,
     )
-    result = score("volcano", out=out, options=options, **inputs.model_dump())
+    result = scored("volcano", inputs, options, out, service)
     emit(result, as_json=json, text=scoring_text(result))
