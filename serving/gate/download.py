@@ -114,21 +114,22 @@ class Downloader:
     @asynccontextmanager
     async def _answer(self, target: Target) -> AsyncGenerator[httpx.Response]:
         """Yield the answer behind all redirects; every error of the network is one of ours."""
-        shown = target.place.shown
+        shown, begun = target.place.shown, False
         try:
             for _ in range(MOST_REDIRECTS + 1):
                 async with self._client.stream("GET", target.url) as response:
                     if not response.has_redirect_location:
                         _check_answer(shown, response)
+                        begun = True
                         yield response
                         return
                     location = target.url.join(response.headers["location"])
                     target = Target(target.place.next(location), location)
         except httpx.TimeoutException as error:
             raise DeadlineExceededError(f"{shown}, whose server is silent", "an answer", "try again later") from error
-        except httpx.RemoteProtocolError as error:
-            raise _cut(shown) from error
         except (httpx.TransportError, httpx.InvalidURL) as error:
+            if begun:
+                raise _cut(shown) from error
             raise UsageError(
                 f"{shown}, which cannot be reached ({type(error).__name__})",
                 "a server that answers over https",

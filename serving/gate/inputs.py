@@ -147,19 +147,19 @@ def scoring_inputs(hazard: Hazard, files: Files) -> dict[str, str | tuple[str, .
 
 def _acquisitions(paths: Sequence[Path]) -> tuple[str, ...]:
     """Join the polarisations of each acquisition, in the order in which acquisitions first appear."""
-    by_name: dict[str, list[Path]] = defaultdict(list)
-    for index, path in enumerate(paths):
-        found = _POLARISATION.findall(path.stem)
-        alone = not found or any(
-            _POLARISATION.findall(other.stem)[-1:] == found[-1:] for other in by_name[_without_polarisation(path)]
-        )
-        by_name[f"{index}:{path.name}" if alone else _without_polarisation(path)].append(path)
-    return tuple(";".join(map(str, sorted(group, key=_vv_first))) for group in by_name.values() if group)
+    groups: dict[str, list[Path]] = defaultdict(list)
+    for path in paths:
+        groups[_POLARISATION.sub("", path.stem).lower()].append(path)
+    hrefs: list[str] = []
+    for group in groups.values():
+        by_polarisation = {_polarisation(path): str(path) for path in group}
+        if len(group) == 2 and by_polarisation.keys() == {"VV", "VH"}:
+            hrefs.append(f"{by_polarisation['VV']};{by_polarisation['VH']}")
+        else:
+            hrefs.extend(map(str, group))
+    return tuple(hrefs)
 
 
-def _without_polarisation(path: Path) -> str:
-    return _POLARISATION.sub("", path.stem).lower()
-
-
-def _vv_first(path: Path) -> bool:
-    return _POLARISATION.findall(path.stem)[-1:] != ["VV"]
+def _polarisation(path: Path) -> str:
+    """Return the last polarisation that a name holds, which decides; empty without one."""
+    return "".join(_POLARISATION.findall(path.stem)[-1:]).upper()

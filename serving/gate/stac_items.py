@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import pystac
-from pystac.errors import STACError
+from pystac.errors import STACError, STACTypeError
 from pystac.utils import make_absolute_href
 
 from serving.gate.inputs import FILES
@@ -48,7 +48,7 @@ def read_item(document: object, href: str) -> pystac.Item:
     """
     try:
         item = pystac.Item.from_dict(document if isinstance(document, dict) else {})
-    except (STACError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (STACError, STACTypeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
             f"JSON that is no STAC item ({type(error).__name__})", "a STAC item", "name an item, or a raster"
         ) from error

@@ -91,10 +91,10 @@ async def receive(request: Request, folder: Path, accepted: Accepted, settings: 
     starlette.requests.ClientDisconnect
         The sender went away.
     """
-    boundary = _boundary(request)
-    await make_private(folder, _announced(request, settings))
-    sink = _Sink(folder, accepted, boundary)
+    sink = _Sink(folder, accepted, _boundary(request))
+    announced = _announced(request, settings)
     try:
+        await make_private(folder, announced)
         async for block in _blocks(request, settings):
             await to_thread.run_sync(on_disk, sink.feed, block, limiter=DISK)
         return await to_thread.run_sync(on_disk, sink.finish, limiter=DISK)
