@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, BinaryIO, Final
 
 from serving.batch.entry import Entry
-from serving.batch.footprints import footprint_of, href
+from serving.batch.footprints import footprint_of
 from serving.batch.target import Target
 from tocsin.result import Hazard, Result
 
@@ -90,7 +90,8 @@ class _Collection:
 
     def add(self, result: Result) -> None:
         """Link the item of a scene."""
-        item = href(result.products["item"], self._hazard)
+        # Not quoted: pystac reads a link as it stands, and the item links its assets so too.
+        item = "./" + result.products["item"].removeprefix(f"{self._hazard}/")
         self._file.write((",\n  " + json.dumps(_link("item", item, result.scene.id, "application/geo+json"))).encode())
         self._extent.add(result)
         made = result.provenance

@@ -59,22 +59,20 @@ def footprint_of(scene: SceneFacts) -> Footprint | None:
     return Footprint(geometry, (west, south, east, north))
 
 
-def href(path: str, folder: str = "") -> str:
-    """Return a link from a page to a file.
+def href(path: str) -> str:
+    """Return a link from a page in the target's folder to a file below it.
 
     Parameters
     ----------
     path
         Relative to the target.
-    folder
-        Of the page, relative to the target; the file lies below it.
 
     Returns
     -------
     str
         Relative and quoted, so that no name of a scene can be read as a scheme, a query or markup.
     """
-    return "./" + quote(path.removeprefix(f"{folder}/") if folder else path)
+    return "./" + quote(path)
 
 
 @lru_cache(maxsize=256)

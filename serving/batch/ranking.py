@@ -2,36 +2,27 @@
 
 A scene is in it when something was found there. It stands there with up to five places, its leading polygons: flood
 water by area, cells by their rank, deformation by the probability of its highest chip. A scene whose finding has no
-polygon stands there with its outline, and a picture of phase without a place.
+polygon stands there with its outline, and so does every scene after the first thousand; a picture of
+phase has no place.
 """
 
 import heapq
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, BinaryIO, Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
 
 from serving.batch.entry import Entry
-from serving.batch.findings import ORDER, Finding, finding_of, interleave
+from serving.batch.findings import ORDER
 from serving.batch.footprints import footprint_of, href
+from serving.batch.ranks import Ranked, RankedEntries
 from serving.batch.target import Target
 from tocsin.result import Hazard
 
-LISTED: Final = 1000
-"""Scenes of a hazard that are listed; more are counted, not listed."""
+WITH_PLACES: Final = 1000
+"""Scenes that stand there with their polygons, which have to be read for it."""
 
 PLACES: Final = 5
 """Polygons of a scene that are listed."""
-
-Key = tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A scene with a finding."""
-
-    entry: Entry
-    finding: Finding
 
 
 def write_ranking(entries: Iterable[Entry], target: Target) -> dict[str, str]:
@@ -49,97 +40,27 @@ def write_ranking(entries: Iterable[Entry], target: Target) -> dict[str, str]:
     dict
         Path of the output by its name.
     """
-    lists: dict[Hazard, _List] = {"flood": _List(), "landslide": _Shares(), "volcano": _List()}
-    for entry in entries:
-        if entry.result is None:
-            continue
-        finding = finding_of(entry.result)
-        if finding.tone == "found":
-            lists[entry.hazard].add(_Found(entry, finding))
-    ranked = [one.ranked() for one in lists.values()]
-    counts = {hazard: {"found": one.count, "listed": len(ranked[at])} for at, (hazard, one) in enumerate(lists.items())}
-    with target.open_whole("ranking.geojson") as file:
-        _write(file, target, counts, interleave([list(enumerate(one, 1)) for one in ranked]))
+    with RankedEntries(entries) as ranked, target.open_whole("ranking.geojson") as file:
+        head = {"type": "FeatureCollection", "tocsin:order": ORDER, "tocsin:scenes_found": ranked.found}
+        file.write((json.dumps(head)[:-1] + ', "features": [').encode())
+        separator = "\n"
+        for scene in ranked.in_order():
+            for feature in _features(scene, target):
+                file.write((separator + json.dumps(feature, allow_nan=False)).encode())
+                separator = ",\n"
+        file.write(b"\n]}\n")
     return {"ranking": "ranking.geojson"}
 
 
-class _List:
-    """The first scenes of one hazard, whatever the order in which they come."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._kept: list[_Found] = []
-
-    def add(self, found: _Found) -> None:
-        self.count += 1
-        self._kept.append(found)
-        if len(self._kept) >= 2 * LISTED:
-            self._kept = self._first()
-
-    def ranked(self) -> list[_Found]:
-        """Return the first scenes in order."""
-        return _sorted(self._kept, lambda found: found.finding.figures)[:LISTED]
-
-    def _first(self) -> list[_Found]:
-        return self.ranked()
-
-
-class _Shares(_List):
-    """The first scenes by the larger of their shares of two totals.
-
-    Who is among the first by the larger share is among the first by one of the two figures, so that keeping both is
-    enough, and the totals need not be known before.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._totals = (0.0, 0.0)
-
-    def add(self, found: _Found) -> None:
-        area, number = found.finding.figures
-        self._totals = (self._totals[0] + area, self._totals[1] + number)
-        super().add(found)
-
-    def ranked(self) -> list[_Found]:
-        def share(found: _Found) -> Key:
-            parts = zip(found.finding.figures, self._totals, strict=True)
-            return (max(part / total if total else 0.0 for part, total in parts),)
-
-        return _sorted(self._kept, share)[:LISTED]
-
-    def _first(self) -> list[_Found]:
-        by_area = _sorted(self._kept, lambda found: found.finding.figures[:1])[:LISTED]
-        by_number = _sorted(self._kept, lambda found: found.finding.figures[1:])[:LISTED]
-        chosen = {found.entry.id: found for found in [*by_area, *by_number]}
-        return list(chosen.values())
-
-
-def _sorted(kept: Iterable[_Found], key: Callable[[_Found], Key]) -> list[_Found]:
-    def place(found: _Found) -> tuple[Key, float, str]:
-        return tuple(-figure for figure in key(found)), -found.entry.priority, found.entry.id
-
-    return sorted(kept, key=place)
-
-
-def _write(file: BinaryIO, target: Target, counts: Mapping[Hazard, Any], ranked: Iterator[tuple[int, _Found]]) -> None:
-    head = {"type": "FeatureCollection", "tocsin:order": ORDER, "tocsin:scenes": counts}
-    file.write((json.dumps(head)[:-1] + ', "features": [').encode())
-    separator = "\n"
-    for rank, (hazard_rank, found) in enumerate(ranked, 1):
-        for feature in _features(found, target):
-            feature["properties"] = {"rank": rank, "hazard_rank": hazard_rank, **feature["properties"]}
-            file.write((separator + json.dumps(feature, allow_nan=False)).encode())
-            separator = ",\n"
-    file.write(b"\n]}\n")
-
-
-def _features(found: _Found, target: Target) -> Iterator[dict[str, Any]]:
+def _features(scene: Ranked, target: Target) -> Iterator[dict[str, Any]]:
     """Yield the places of a scene, or the scene as a whole."""
-    entry, reasons = found.entry, list(found.finding.reasons)
-    result = entry.result
-    assert result is not None, "only scenes that are done have findings"
+    entry, result, finding = scene.entry, scene.entry.result, scene.finding
+    assert result is not None, "only scenes that are done are ranked"
+    assert finding is not None, "only scenes with a finding are ranked"
+    assert scene.rank is not None, "only ranked scenes come here"
+    reasons = list(finding.reasons)
     places: Sequence[dict[str, Any]] = []
-    if "polygons" in result.products:
+    if "polygons" in result.products and scene.rank <= WITH_PLACES:
         try:
             with target.local(result.products["polygons"]) as path, path.open(encoding="utf-8") as lines:
                 places = _leading(lines, entry.hazard)
@@ -147,9 +68,11 @@ def _features(found: _Found, target: Target) -> Iterator[dict[str, Any]]:
             reasons.append(f"its polygons could not be read ({type(error).__name__}): the outline of the scene")
     acquired = result.scene.acquired
     facts = {
+        "rank": scene.rank,
+        "hazard_rank": scene.hazard_rank,
         "hazard": entry.hazard,
         "scene": entry.id,
-        "found": found.finding.headline,
+        "found": finding.headline,
         "why": "; ".join(reasons),
         "acquired": acquired.isoformat() if acquired else None,
         "priority": entry.priority,
