@@ -180,9 +180,14 @@ class Dispatch:
         return self._numbers
 
     def _outcome(self, future: "Future[Outcome]", order: Order) -> Outcome:
-        if future.status == "finished":
-            return future.result()
-        error = future.exception() if future.status == "error" else None
+        error: BaseException | None = None
+        try:
+            if future.status == "finished":
+                return future.result()
+            error = future.exception() if future.status == "error" else None
+        except KilledWorker as lost:
+            # The worker died under its next scene before this answer was fetched.
+            error = lost
         if isinstance(error, KilledWorker):
             message = f"given {order.scene.id}, whose worker died {order.attempt} times; expected a scene that "
             message += "workers survive; do this: give them more memory (--memory, --workers), or look at the scene"

@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO, Final
@@ -55,12 +55,17 @@ class LocalTarget:
         UsageError
             It is no folder, or cannot be written to.
         """
-        try:
+        with self._writable():
             self.state.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(self._work, ignore_errors=True)
             self._work.mkdir(exist_ok=True)
             with self.aside() as folder:
                 (folder / "probe").write_bytes(b"")
+
+    @contextmanager
+    def _writable(self) -> Generator[None]:
+        try:
+            yield
         except OSError as error:
             raise UsageError(
                 f"-o {self.folder} ({error.strerror})",
@@ -75,10 +80,12 @@ class LocalTarget:
         Raises
         ------
         UsageError
-            Another batch is writing to it.
+            Another batch is writing to it, or nobody can.
         """
-        self.state.mkdir(parents=True, exist_ok=True)
-        with (self.state / "lock").open("wb") as file:
+        with ExitStack() as stack:
+            with self._writable():
+                self.state.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context((self.state / "lock").open("wb"))
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
