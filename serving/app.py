@@ -74,7 +74,7 @@ def _lifespan(settings: ServiceSettings, metrics: Metrics, tracing: Tracing) -> 
             stack.enter_context(Supervisor(settings))
             canary = ModelCanary(_served(settings), _as_scored(settings))
             stack.callback(canary.close)
-            readiness = Readiness({"model": canary}, metrics=metrics)
+            readiness = Readiness({"model": canary, "workers": jobs.check_workers}, metrics=metrics)
             stack.callback(readiness.close)
             metrics.watch_queue(jobs.counts, settings.queue_length)
             jobs.on_end(metrics.job_ended)

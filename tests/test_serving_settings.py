@@ -1,5 +1,8 @@
 """Settings of the service come from the environment, and docs/service.md holds them all."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from tocsin.cli.config import VARIABLES
@@ -53,3 +56,65 @@ def test_every_variable_is_registered():
     names = {settings.variable(name) for name in ServiceSettings.model_fields}
     of_the_service = {name for name, meaning in VARIABLES.items() if meaning == "setting of the service"}
     assert of_the_service <= names <= set(VARIABLES)
+
+
+def rows(text, heading):
+    """Return the first two cells of every row of the table under a heading of the document."""
+    section = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    found = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:3] == "| `"
+    ]
+    return {row[0].strip("`"): row for row in found}
+
+
+def shown(field):
+    """Return a default as the document writes it."""
+    if field.default_factory is not None:
+        return "`~/.local/state/tocsin`"
+    if field.default is None or field.default == ():
+        return ""
+    return str(field.default).lower() if isinstance(field.default, bool) else f"{field.default}".removesuffix(".0")
+
+
+def test_document_and_settings_agree(root: Path):
+    """docs/service.md holds every setting with its default and its meaning, and no other."""
+    table = rows((root / "docs/service.md").read_text(encoding="utf-8"), "Settings")
+    fields = {settings.variable(name): field for name, field in ServiceSettings.model_fields.items()}
+    assert set(table) == set(fields)
+    for name, field in fields.items():
+        assert table[name][1].replace(",", "") == shown(field), name
+        assert table[name][2] == field.description.replace("None:", "none:"), name
+
+
+def test_document_holds_every_code(root: Path):
+    """docs/service.md lists every code under its status."""
+    from serving.problems import ERRORS
+
+    text = (root / "docs/service.md").read_text(encoding="utf-8")
+    listed = {
+        int(status): set(re.findall("`([a-z_]+)`", codes))
+        for status, codes in re.findall(r"^\| (\d{3}) \| (.*) \|$", text, re.MULTILINE)
+    }
+    wanted = {}
+    for code, kind in ERRORS.items():
+        wanted.setdefault(kind.http_status, set()).add(code)
+    assert listed == wanted
+
+
+def test_document_holds_every_path(root: Path):
+    """docs/service.md names every path of the OpenAPI document with its methods, and no other."""
+    from serving.openapi import document
+
+    text = (root / "docs/service.md").read_text(encoding="utf-8").partition("\n## Paths\n")[2].partition("\n## ")[0]
+    listed = set()
+    for cell in re.findall(r"^\| (`.*?`) \|", text, re.MULTILINE):
+        words = re.findall(r"[^`, ]+", cell)
+        methods = [word for word in words if word.isupper()]
+        listed |= {(path, method.lower()) for path in words if path.startswith("/") for method in methods}
+    wanted = {
+        (path, method)
+        for path, item in document(ServiceSettings()).get("paths").items()
+        for method in item
+        if method != "parameters"
+    }
+    assert listed == wanted
