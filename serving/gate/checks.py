@@ -259,7 +259,6 @@ def _check_picture(path: Path, head: bytes, settings: ServiceSettings) -> None:
     limit = min(MOST_PICTURE_PIXELS, settings.max_pixels)
     if width * height > limit:
         raise TooLargeError(f"{path.name}: {width} x {height} pixels", f"at most {limit} of a picture", "cut it")
-    _check_ratio(path.name, width * height * 4, path.stat().st_size, settings)
 
 
 def _check_polygons(path: Path) -> None:

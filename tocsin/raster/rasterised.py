@@ -136,6 +136,7 @@ def vector_driver(path: Path, name: str) -> str:
         if head.startswith(mark):
             return driver
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        check_crs(path, name)
         return "GeoJSON"
     if is_markup(head):
         raise ForbiddenReferenceError(
