@@ -91,6 +91,18 @@ def test_what_sets_a_band_apart_does_not_change_what_it_is():
     assert band_of("VH_before") is BANDS["VH"]
 
 
+@pytest.mark.parametrize("family", ["vit", "deit"])
+def test_a_vision_transformer_is_that_of_transformers(family, chips):
+    """At the trained size its tokens are those that the model itself returns, and its maps those of its layers."""
+    network = BandEncoder(("VV", "VH"), tiny(family)).eval()
+    inner, encoded = network.encoder, network.encode(chips)
+    with torch.inference_mode():
+        said = inner.body(encoded, output_hidden_states=True)
+        torch.testing.assert_close(inner.tokens(encoded), said.last_hidden_state)
+        last = said.hidden_states[-1][:, inner.first :].transpose(1, 2)
+        torch.testing.assert_close(inner(encoded)[-1].flatten(2), last)
+
+
 def test_only_kept_patches_go_through_the_layers(chips):
     """Tokens of half of the patches do not depend on what the other half holds."""
     network = BandEncoder(("VV", "VH"), tiny("vit")).eval()

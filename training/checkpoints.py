@@ -7,6 +7,7 @@ one JSON text under the key `tocsin` of the file's string metadata. Reading a ch
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from pydantic import Field, ValidationError
@@ -27,6 +28,8 @@ from tocsin.manifest import (
 )
 
 METADATA_KEY = "tocsin"
+
+Facts = TypeVar("Facts", bound=Record)
 
 
 class CheckpointFacts(Record):
@@ -49,7 +52,7 @@ class CheckpointFacts(Record):
     tocsin: Version = Field(description="Version of tocsin that trained it")
 
 
-def save(path: str | Path, state_dict: Mapping[str, torch.Tensor], facts: CheckpointFacts) -> None:
+def save(path: str | Path, state_dict: Mapping[str, torch.Tensor], facts: Record) -> None:
     """Write weights and facts to `path`, whole or not at all.
 
     Parameters
@@ -78,6 +81,17 @@ def load(path: str | Path) -> tuple[CheckpointFacts, dict[str, torch.Tensor]]:
     Raises
     ------
     ModelInvalidError
+        As `read` raises it.
+    """
+    return read(path, CheckpointFacts)
+
+
+def read(path: str | Path, kind: type[Facts]) -> tuple[Facts, dict[str, torch.Tensor]]:
+    """Return facts of a kind and the weights (on the CPU) of a file.
+
+    Raises
+    ------
+    ModelInvalidError
         When the file is missing, is no safetensors file, or carries no valid facts.
     """
     todo = "give a checkpoint written by tocsin train"
@@ -90,7 +104,7 @@ def load(path: str | Path) -> tuple[CheckpointFacts, dict[str, torch.Tensor]]:
     if text is None:
         raise ModelInvalidError(f"checkpoint {path} without facts", f"the metadata key {METADATA_KEY!r}", todo)
     try:
-        facts = CheckpointFacts.model_validate_json(text)
+        facts = kind.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the JSON text"

@@ -10,6 +10,7 @@ from tocsin.cli.output import checked, emit, set_up_logging, table
 
 if TYPE_CHECKING:
     from training.patch_evaluation import PatchFigures, PatchReport
+    from training.pretraining_recipe import PretrainingRecipe
 
 
 def train(
@@ -26,13 +27,17 @@ def train(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", envvar="TOCSIN_QUIET", help="Only errors on stderr.")] = False,
 ) -> None:
-    """Train a model: real data held out in turn for the figures, then all of them for the weights."""
+    """Train a model, real data held out in turn for the figures; or an encoder, from data without labels."""
     set_up_logging(quiet=quiet)
     from training import flood, landslide, volcano
     from training.landslide_recipe import LandslideRecipe
+    from training.pretraining_recipe import PretrainingRecipe
     from training.recipe import Recipe, read_recipe
 
     read = read_recipe(recipe)
+    if isinstance(read, PretrainingRecipe):
+        _pretrain(read, out / read.name, data, resume=resume, as_json=as_json)
+        return
     if isinstance(read, Recipe):
         trained = flood.train(read, out / read.name, data, resume=resume)
     elif isinstance(read, LandslideRecipe):
@@ -50,6 +55,25 @@ def train(
         "metrics": [row.model_dump(mode="json") for row in trained.facts.metrics],
     }
     emit(payload, as_json=as_json, text=f"{text}\ncheckpoint {trained.checkpoint}\nheld-out chips {trained.report}")
+
+
+def _pretrain(recipe: "PretrainingRecipe", work: Path, data: Path | None, *, resume: bool, as_json: bool) -> None:
+    """Run a pretraining and say what it left behind."""
+    from training.pretrain import pretrain
+
+    done = pretrain(recipe, work, data, resume=resume)
+    rows = [
+        (name, ", ".join(facts.bands), str(facts.steps), "-" if facts.spread is None else f"{facts.spread:.3f}")
+        for name, facts in done.facts.items()
+    ]
+    payload = {
+        "encoders": {name: str(path) for name, path in done.checkpoints.items()},
+        "report": str(done.report),
+        "spread": {name: facts.spread for name, facts in done.facts.items()},
+    }
+    files = "\n".join(f"encoder {path}" for path in done.checkpoints.values())
+    text = f"{table(('modality', 'bands', 'steps', 'spread'), rows)}\n{files}\nreport {done.report}"
+    emit(payload, as_json=as_json, text=text)
 
 
 def sen12landslides(

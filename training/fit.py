@@ -11,6 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from tocsin.hazards.flood import BANDS
+from training.beginning import Beginning
 from training.datasets import LabelledChip, SimulatedFloods
 from training.datasets.mixed import MixedFloods, Pools
 from training.recipe import Recipe
@@ -110,6 +112,8 @@ def _fit_stage(run: Run, stage: Stage, weights: Weights | None, key: str) -> Wei
     task = FloodTask(run.recipe, stage)
     if weights is not None:
         task.network.load_state_dict(weights)
+    beginning = Beginning(run.recipe.start, BANDS, run.work.parent)
+    observers = beginning.prepare(task.network, load=weights is None)
     stream = MixedFloods(Pools(run.real, run.sites, run.simulated), stage, run.recipe)
     watch = run.recipe.early_stopping if stage.real_share > 0 and run.watched else None
     folder = run.work / f"{stage.name}-{key}"
@@ -118,7 +122,9 @@ def _fit_stage(run: Run, stage: Stage, weights: Weights | None, key: str) -> Wei
         stream,
         StageRun(stage, folder, run.recipe.precision, resume=run.resume),
         None if watch is None else Watch("watched_iou", watch.every, watch.patience, _watched(run)),
+        observers,
     )
+    beginning.finish(task.network, folder)
     return weights_of(task.network)
 
 

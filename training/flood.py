@@ -78,7 +78,9 @@ def prepare(recipe: Recipe, work: Path, data: Path | None, *, resume: bool = Fal
 def _facts(recipe: Recipe, run: Run, judged: Sequence[HeldOutChip], temperature: float) -> CheckpointFacts:
     """Gather what the checkpoint says of itself."""
     network = recipe.network
-    kind = network.family if network.family != "unet" else f"{network.stage} U-Net"
+    kind, widths = network.family if network.family != "unet" else f"{network.stage} U-Net", network.widths
+    if network.encoder is not None:
+        kind, widths = network.encoder.family, network.encoder.widths
     events = sorted({chip.event for chip in run.real})
     config: dict[str, Any] = network.model_dump(mode="json")
     return CheckpointFacts(
@@ -86,7 +88,7 @@ def _facts(recipe: Recipe, run: Run, judged: Sequence[HeldOutChip], temperature:
         name=recipe.name,
         version=recipe.version,
         architecture=Architecture(
-            name=f"{kind} {'-'.join(map(str, network.widths))}",
+            name=f"{kind} {'-'.join(map(str, widths))}",
             parameters=parameter_count(build(network)),
             config=config,
         ),

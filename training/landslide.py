@@ -14,7 +14,9 @@ from torch import Tensor
 
 from tocsin import __version__
 from tocsin.errors import UsageError
+from tocsin.hazards.landslide import BANDS
 from tocsin.manifest import Architecture, Calibration, DataSource, Training
+from training.beginning import Beginning
 from training.calibration import Fit, fit_class_temperature, fit_temperature
 from training.checkpoints import CheckpointFacts, save
 from training.datasets.landslide_pairs import Draw, LandslidePairs
@@ -24,6 +26,7 @@ from training.landslide_recipe import LandslideRecipe
 from training.networks import parameter_count
 from training.networks.landslide import LandslideNetwork, judged, measure
 from training.stages import StageRun, Weights, run_stage, weights_of
+from training.tasks.averaged import running_mean
 from training.tasks.landslide import AugmentedPairs, LandslideTask, StageName, classes
 from training.trained import CHECKPOINT, REPORT, Trained
 
@@ -35,9 +38,10 @@ TEST_SEED: Final = 6_000_000
 BATCH: Final = 16
 PIXELS_PER_CHIP: Final = 200
 PARTS: Final = {
-    "presence": {"seed", "network", "data", "augmentation", "presence", "average_decay", "precision"},
+    "presence": {"seed", "network", "data", "augmentation", "presence", "average_decay", "precision", "start"},
     "segmentation": {
-        "seed", "network", "data", "augmentation", "presence", "segmentation", "loss", "average_decay", "precision"
+        "seed", "network", "data", "augmentation", "presence", "segmentation", "loss", "average_decay", "precision",
+        "start",
     },
 }  # fmt: skip
 """Parts of a recipe that decide what a stage teaches."""
@@ -167,9 +171,14 @@ def _stage(run: Run, name: StageName, before: Weights | None) -> Weights:
     task = LandslideTask(recipe, name)
     if before is not None:
         task.network.load_state_dict(before)
-        task.average.module.load_state_dict(before)
+    beginning = Beginning(recipe.start, BANDS, run.work.parent)
+    observers = beginning.prepare(task.network.embedding, load=before is None)
+    task.average = running_mean(task.network, recipe.average_decay)
     stream = AugmentedPairs(run.pairs, recipe, stage)
-    run_stage(task, stream, StageRun(stage, run.work / f"{name}-{key}", recipe.precision, resume=run.resume))
+    folder = run.work / f"{name}-{key}"
+    run_stage(task, stream, StageRun(stage, folder, recipe.precision, resume=run.resume), observers=observers)
+    averaged: Any = task.average.module
+    beginning.finish(averaged.embedding, folder)
     weights = {part: tensor.contiguous() for part, tensor in weights_of(task.average.module).items()}
     run.work.mkdir(parents=True, exist_ok=True)
     save_file(weights, kept)

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from tocsin.manifest import Version
 from training.networks.landslide import LandslideConfig
 from training.recipe_parts import Part, Stage
+from training.start import Start
 
 
 class LandslideData(Part):
@@ -82,5 +83,12 @@ class LandslideRecipe(Part):
     average_decay: float = Field(
         0.995, ge=0, lt=1, description="What a step keeps of the running mean of the weights, which is what is used."
     )
+    start: Start | None = Field(None, description="Pretrained encoder of a network whose sides an encoder embeds.")
     precision: Literal["bf16-mixed", "32-true"] = Field("bf16-mixed", description="Arithmetic of the training.")
     threshold: float = Field(0.5, gt=0, lt=1, description="Probability from which a class is reached, set beforehand.")
+
+    @model_validator(mode="after")
+    def _with_encoder(self) -> "LandslideRecipe":
+        if self.start is not None and self.network.encoder is None:
+            raise ValueError("start needs network.encoder")
+        return self

@@ -1,16 +1,18 @@
 """The recipe: everything that decides what a training gives, read from YAML into one frozen model."""
 
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError, model_validator
 
 from tocsin.errors import UsageError
 from tocsin.manifest import Normalisation, Version
 from training.landslide_recipe import LandslideRecipe
 from training.networks.build import NetworkConfig
+from training.pretraining_recipe import PretrainingRecipe
 from training.recipe_parts import Part, Stage
+from training.start import Start
 from training.volcano_recipe import VolcanoRecipe
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -69,6 +71,7 @@ class Recipe(Part):
         "teach is added to what the simulator taught, and does not replace it (Wortsman et al. 2022, CVPR).",
     )
     early_stopping: EarlyStopping | None = Field(None, description="Applies to stages with real chips.")
+    start: Start | None = Field(None, description="Pretrained encoder of a network of the family encoder.")
     precision: Literal["bf16-mixed", "32-true"] = Field("bf16-mixed", description="Arithmetic of the training.")
     threshold: float = Field(0.5, gt=0, lt=1, description="Probability from which a pixel is water, set beforehand.")
 
@@ -76,14 +79,29 @@ class Recipe(Part):
     def _data_for_stages(self) -> "Recipe":
         if self.data.sen1floods11 is None and any(stage.real_share > 0 for stage in self.stages):
             raise ValueError("a stage with real_share > 0 needs data.sen1floods11")
+        if self.start is not None and self.network.family != "encoder":
+            raise ValueError("start needs network.family encoder")
         return self
 
 
-HazardRecipe = Recipe | LandslideRecipe | VolcanoRecipe
-_RECIPE: Final[TypeAdapter[HazardRecipe]] = TypeAdapter(Annotated[HazardRecipe, Field(discriminator="hazard")])
+def _kind(given: Any) -> str | None:  # noqa: ANN401 - YAML of any shape, judged by pydantic afterwards
+    """Return what a recipe says that it is: its task, or its hazard."""
+    return str(given.get("task", given.get("hazard"))) if isinstance(given, dict) else None
 
 
-def read_recipe(name: str | Path) -> HazardRecipe:
+AnyRecipe = Recipe | LandslideRecipe | VolcanoRecipe | PretrainingRecipe
+_RECIPE: Final[TypeAdapter[AnyRecipe]] = TypeAdapter(
+    Annotated[
+        Annotated[Recipe, Tag("flood")]
+        | Annotated[LandslideRecipe, Tag("landslide")]
+        | Annotated[VolcanoRecipe, Tag("volcano")]
+        | Annotated[PretrainingRecipe, Tag("pretraining")],
+        Discriminator(_kind),
+    ]
+)
+
+
+def read_recipe(name: str | Path) -> AnyRecipe:
     """Read a recipe by file, or one that ships by its name.
 
     Raises

@@ -9,6 +9,14 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Hardware(Part):
+    """Where a stage runs; Lightning starts a process a device."""
+
+    devices: int = Field(1, ge=1, description="GPUs a machine; one process without a GPU.")
+    machines: int = Field(1, ge=1, description="Machines, each of which runs the same command.")
+    strategy: str = Field("auto", description="How processes share the work, as Lightning names it: ddp, fsdp.")
+
+
 class Stage(Part):
     """One run of the optimiser; its learning rate rises over a tenth of it and falls to nothing (one cycle)."""
 

@@ -14,11 +14,12 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from training.recipe_parts import Stage
+from training.recipe_parts import Hardware, Stage
 
 WARM_UP_SHARE = 0.1
 """Share of a stage in which the learning rate rises."""
 
+ONE_DEVICE = Hardware()
 LOG_EVERY = 100
 RESUME_EVERY = 100
 logger = logging.getLogger("tocsin.training")
@@ -51,12 +52,15 @@ class StageRun:
         Arithmetic, as Lightning names it.
     resume
         Whether an interrupted run goes on where it was.
+    hardware
+        Devices and machines.
     """
 
     stage: Stage
     folder: Path
     precision: Any
     resume: bool = False
+    hardware: Hardware = ONE_DEVICE
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,9 @@ def run_stage(
     trainer = Trainer(
         max_steps=stage.steps,
         accelerator="auto",
-        devices=1,
+        devices=run.hardware.devices,
+        num_nodes=run.hardware.machines,
+        strategy=run.hardware.strategy,
         precision=run.precision,
         gradient_clip_val=1.0,
         callbacks=callbacks,

@@ -159,16 +159,15 @@ class ViewMaker:
     def batch(self, chips: Sequence[UnlabelledChip], random: np.random.Generator) -> Views:
         """Return views of chips."""
         made = [self._views(chip, random) for chip in chips]
-        whole, local, plain, height, points = zip(*made, strict=True)
         return Views(
-            tuple(_stacked(each) for each in zip(*whole, strict=True)),
-            tuple(_stacked(each) for each in zip(*local, strict=True)),
-            _stacked(plain),
-            _stacked(height),
-            _stacked(points).transpose(0, 1),
+            tuple(_stacked([each.whole[number] for each in made]) for number in range(self._plan.whole)),
+            tuple(_stacked([each.local[number] for each in made]) for number in range(self._plan.local)),
+            _stacked([each.plain for each in made]),
+            _stacked([each.height for each in made]),
+            _stacked([each.points for each in made]).transpose(0, 1),
         )
 
-    def _views(self, chip: UnlabelledChip, random: np.random.Generator) -> tuple[object, ...]:
+    def _views(self, chip: UnlabelledChip, random: np.random.Generator) -> "_Made":
         values, plan, size = chip.pick(self.bands), self._plan, self._settings.chip_px
         lost = self._lost_modality(random)
         places = [self._place(values, size, random) for _ in range(plan.whole)]
@@ -184,7 +183,7 @@ class ViewMaker:
             plain = places[0].cut(values, self._kinds)
             height = places[0].cut(chip.pick(("height",)), ("height",))
         points = _common(places[0], places[1], plan.points, random) if plan.points else np.empty((2, 0, 2))
-        return whole, local, plain, height, points.astype(np.float32)
+        return _Made(whole, local, plain, height, points.astype(np.float32))
 
     def _place(self, values: FloatArray, size_px: int, random: np.random.Generator) -> Placement:
         """Draw a place of which something was seen, the last of a few tries otherwise."""
@@ -235,6 +234,16 @@ class ViewMaker:
         if len(view) > 1 and random.random() < settings.lost_band_share:
             view[int(random.integers(len(view)))] = np.nan
         return view
+
+
+class _Made(NamedTuple):
+    """The views of one chip, as in `Views`."""
+
+    whole: list[FloatArray]
+    local: list[FloatArray]
+    plain: FloatArray
+    height: FloatArray
+    points: FloatArray
 
 
 def _stacked(arrays: Sequence[FloatArray]) -> Tensor:

@@ -19,6 +19,7 @@ from tocsin.errors import UsageError
 from tocsin.interferograms import disjoint_groups
 from tocsin.manifest import Architecture, Calibration, DataSource, Training
 from training.adaptation import Labelled, adapted, pooled_features, pseudo_labels, views
+from training.beginning import Beginning
 from training.calibration import Fit, fit_temperature
 from training.checkpoints import CheckpointFacts, save
 from training.datasets.interferogram import folds
@@ -30,6 +31,7 @@ from training.networks.volcano import PROTOTYPE_DIMENSIONS, VolcanoNetwork
 from training.phase_augmentation import augment_phase
 from training.preprocess import encode_phase
 from training.stages import StageRun, run_stage, weights_of
+from training.tasks.averaged import running_mean
 from training.tasks.volcano import SimulatedPhases, VolcanoTask
 from training.trained import CHECKPOINT, REPORT, Trained
 from training.volcano_figures import metric_rows, table, verdicts
@@ -46,7 +48,7 @@ WITHOUT_PICTURE: Final = "adapted_without_picture"
 MASK_PIXELS: Final = 200_000
 BATCH: Final = 32
 SPLIT: Final = "no label learnt from; adapted without the pictures judged, 4 folds by volcano and acquisitions"
-IN_KEY: Final = {"seed", "network", "data", "augmentation", "loss", "stage", "precision", "average_decay"}
+IN_KEY: Final = {"seed", "network", "data", "augmentation", "loss", "stage", "precision", "average_decay", "start"}
 """Parts of a recipe that decide what the simulator teaches."""
 
 
@@ -163,11 +165,17 @@ def learn(run: Run) -> VolcanoNetwork:
     if not kept.is_file():
         stage = StageRun(recipe.stage, run.work / f"{recipe.stage.name}-{key}", recipe.precision, resume=run.resume)
         curve = LearningCurve(run.work, run.real, run.held_back)
-        run_stage(task, SimulatedPhases(run.simulated, recipe), stage, observers=(curve,))
+        beginning = Beginning(recipe.start, ("phase",), run.work.parent)
+        observers = beginning.prepare(task.network)
+        task.average = running_mean(task.network, recipe.average_decay)
+        run_stage(task, SimulatedPhases(run.simulated, recipe), stage, observers=(curve, *observers))
+        beginning.finish(task.average.module, stage.folder)
         weights = weights_of(task.average.module)
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, kept)
-    task.network.load_state_dict(load_file(kept))
-    return task.network.eval()
+    network = VolcanoNetwork(recipe.network)
+    network.load_state_dict(load_file(kept))
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.eval()
 
 
 def adapt(run: Run, network: VolcanoNetwork) -> tuple[VolcanoNetwork, Judged]:

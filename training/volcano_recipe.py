@@ -8,6 +8,7 @@ from tocsin.manifest import Version
 from training.networks.volcano import VolcanoConfig
 from training.phase_augmentation import PhaseAugmentation
 from training.recipe_parts import Part, Stage
+from training.start import Start
 
 
 class VolcanoData(Part):
@@ -66,5 +67,6 @@ class VolcanoRecipe(Part):
         0.998, ge=0, lt=1, description="What a step keeps of the running mean of the weights, which is what is used."
     )
     adaptation: Adaptation | None = Field(None, description="None: the network as the simulator taught it.")
+    start: Start | None = Field(None, description="Pretrained encoder; None: random weights.")
     precision: Literal["bf16-mixed", "32-true"] = Field("bf16-mixed", description="Arithmetic of the training.")
     threshold: float = Field(0.5, gt=0, lt=1, description="Probability of deformation from which a chip counts.")

@@ -2,8 +2,10 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
+
+from training.networks.encoders import EncoderConfig
 
 
 class NetworkConfig(BaseModel):
@@ -11,11 +13,21 @@ class NetworkConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    family: Literal["unet", "segformer"] = Field("unet", description="Architecture.")
+    family: Literal["unet", "segformer", "encoder"] = Field(
+        "unet", description="Architecture; encoder: any encoder, pretrained or not, with a light decoder."
+    )
     stage: Literal["plain", "residual", "convnext"] = Field("plain", description="Stage of a U-Net; unused otherwise.")
     widths: tuple[int, ...] = Field((16, 32, 64, 128, 256), min_length=2, max_length=6, description="Channels a stage.")
     stem_stride: Literal[1, 2] = Field(1, description="2 halves the grid before the first stage of a U-Net.")
     channels_in: int = Field(4, ge=1, description="Channels of the encoded chip: bands, then their validity.")
+    encoder: EncoderConfig | None = Field(None, description="Of the family encoder; its channels are those above.")
+    decoder_width: int = Field(48, ge=8, le=256, description="Channels of the decoder of the family encoder.")
+
+    @model_validator(mode="after")
+    def _with_encoder(self) -> "NetworkConfig":
+        if (self.family == "encoder") != (self.encoder is not None):
+            raise ValueError("the family encoder has an encoder, and no other has")
+        return self
 
 
 def build(config: NetworkConfig) -> nn.Module:
@@ -25,6 +37,11 @@ def build(config: NetworkConfig) -> nn.Module:
         from training.networks.segformer import SegFormer
 
         return SegFormer(config.channels_in, config.widths)
+    if config.encoder is not None:
+        from training.networks.dense import DenseNetwork
+
+        encoder = config.encoder.model_copy(update={"channels_in": config.channels_in})
+        return DenseNetwork(encoder, config.decoder_width)
     from training.networks.unet import UNet
 
     return UNet(config.channels_in, config.widths, config.stage, config.stem_stride)

@@ -81,12 +81,19 @@ class Encoder(nn.Module, ABC):
 
     Attributes
     ----------
+    config
+        What it was built from.
     channels, strides
         Of the feature maps, finest first; a stride is chip pixels a feature pixel.
     """
 
+    config: EncoderConfig
     channels: tuple[int, ...]
     strides: tuple[int, ...]
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
 
     @abstractmethod
     def forward(self, x_BCHW: Tensor) -> list[Tensor]:
@@ -94,7 +101,8 @@ class Encoder(nn.Module, ABC):
 
     def pooled(self, x_BCHW: Tensor) -> Tensor:
         """Map encoded chips [B, C, H, W] to what stands for each as a whole, [B, C_last]."""
-        return self(x_BCHW)[-1].mean(dim=(2, 3))
+        pooled: Tensor = self(x_BCHW)[-1].mean(dim=(2, 3))
+        return pooled
 
 
 def build_encoder(config: EncoderConfig) -> Encoder:
@@ -125,7 +133,7 @@ class ResNetEncoder(Encoder):
     """ResNet (He et al. 2016) with averaging shortcuts (He et al. 2019, ResNet-D)."""
 
     def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         from transformers import ResNetConfig, ResNetModel
 
         self.body = ResNetModel(
@@ -149,7 +157,7 @@ class SwinEncoder(Encoder):
     """Swin transformer (Liu et al. 2021)."""
 
     def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         from transformers import SwinConfig, SwinModel
 
         if any(wide != config.widths[0] * 2**stage for stage, wide in enumerate(config.widths)):
@@ -194,16 +202,19 @@ class TokenEncoder(Encoder):
     patch_px: int
 
     def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         quarter = config.depths[0] / 4
         self.taken = tuple(max(1, round(quarter * (index + 1))) for index in range(4))
         self.channels = 4 * config.widths
 
     def forward(self, x_BCHW: Tensor) -> list[Tensor]:
         """Map encoded chips to four feature maps, of rising depth."""
-        states = self.body(x_BCHW, output_hidden_states=True, **self._places(x_BCHW)).hidden_states
-        return [self._map(states[index], x_BCHW) for index in self.taken]
+        state_BLC, (rows, cols) = self._embedded(x_BCHW)
+        states = [state_BLC]
+        for layer in self.body.layers:
+            states.append(layer(states[-1], None))
+        patches = [states[index][:, self.first :].transpose(1, 2) for index in self.taken]
+        return [each.reshape(*each.shape[:2], rows, cols) for each in patches]
 
     def pooled(self, x_BCHW: Tensor) -> Tensor:
         """Map encoded chips to the class token, or to the mean over patches, after the last normalisation."""
@@ -220,24 +231,34 @@ class TokenEncoder(Encoder):
         kept_BK
             [B, K] numbers of the patches that the layers see, row by row from 0; None: all.
         """
-        tokens_BLC = self.body.embeddings(x_BCHW, **self._places(x_BCHW))
+        tokens_BLC, _ = self._embedded(x_BCHW)
         if kept_BK is not None:
-            patches_BKC = tokens_BLC[:, self.first :].gather(1, kept_BK[..., None].expand(-1, -1, tokens_BLC.shape[-1]))
-            tokens_BLC = torch.cat([tokens_BLC[:, : self.first], patches_BKC], dim=1)
+            at = kept_BK[..., None].expand(-1, -1, tokens_BLC.shape[-1])
+            kept_BKC = tokens_BLC[:, self.first :].gather(1, at)
+            tokens_BLC = torch.cat([tokens_BLC[:, : self.first], kept_BKC], dim=1)
         for layer in self.body.layers:
             tokens_BLC = layer(tokens_BLC, None)
         normalised: Tensor = self.body.layernorm(tokens_BLC)
         return normalised
 
-    def _places(self, x_BCHW: Tensor) -> dict[str, bool]:
-        # A graph of the trained size holds its places as they are.
-        fits = x_BCHW.shape[-2] == x_BCHW.shape[-1] == self.config.chip_px
-        return {} if fits else {"interpolate_pos_encoding": True}
+    def _embedded(self, x_BCHW: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Return patches with their places, and rows and columns of patches.
 
-    def _map(self, state_BLC: Tensor, x_BCHW: Tensor) -> Tensor:
-        tokens_BCL = state_BLC[:, self.first :].transpose(1, 2)
-        side = [size // self.patch_px for size in x_BCHW.shape[-2:]]
-        return tokens_BCL.reshape(*tokens_BCL.shape[:2], *side)
+        Other sizes than the trained one get places in between; a size that is free in a graph is always another one.
+        """
+        parts = self.body.embeddings
+        patches_BCHW = parts.patch_embeddings.projection(x_BCHW)
+        rows, cols = patches_BCHW.shape[-2:]
+        places_1LC = parts.position_embeddings
+        first_1LC, grid_1LC = places_1LC[:, : self.first], places_1LC[:, self.first :]
+        side = self.config.chip_px // self.patch_px
+        if not (isinstance(rows, int) and isinstance(cols, int) and rows == cols == side):
+            grid_1CHW = grid_1LC.transpose(1, 2).reshape(1, -1, side, side)
+            grid_1CHW = nn.functional.interpolate(grid_1CHW, size=(rows, cols), mode="bicubic", align_corners=False)
+            grid_1LC = grid_1CHW.flatten(2).transpose(1, 2)
+        starts = [getattr(parts, name) for name in ("cls_token", "distillation_token") if hasattr(parts, name)]
+        start_BLC = (torch.cat(starts, dim=1) + first_1LC).expand(len(x_BCHW), -1, -1)
+        return torch.cat([start_BLC, patches_BCHW.flatten(2).transpose(1, 2) + grid_1LC], dim=1), (rows, cols)
 
 
 class DeiTEncoder(TokenEncoder):
@@ -266,7 +287,7 @@ class ConvNeXtEncoder(Encoder):
     """ConvNeXt (Liu et al. 2022)."""
 
     def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         from transformers import ConvNextConfig, ConvNextModel
 
         self.body = ConvNextModel(
@@ -285,7 +306,7 @@ class CvtEncoder(Encoder):
     """Convolutional vision transformer (Wu et al. 2021)."""
 
     def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         from transformers import CvtConfig, CvtModel
 
         self.body = CvtModel(

@@ -11,6 +11,7 @@ Shape suffixes: B batch, A acquisitions, P polarisations (VV, VH), C channels, H
 """
 
 import math
+from abc import ABC, abstractmethod
 from typing import Final, NamedTuple
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from tocsin.hazards.landslide import ACQUISITIONS, BANDS, GSD_M
 from training.networks.blocks import convolution
+from training.networks.encoders import EncoderConfig
 from training.networks.unet import UNetBody
 
 CLASSES: Final = 3
@@ -65,6 +67,14 @@ class LandslideConfig(BaseModel):
     spread_db: float = Field(4.5, gt=0, description="Divisor of backscatter, dB.")
     change_db: float = Field(3.0, gt=0, description="Divisor of changes, dB.")
     relief_m: float = Field(200.0, gt=0, description="Divisor of heights over the mean of the chip, m.")
+    encoder: EncoderConfig | None = Field(
+        None, description="An encoder, pretrained or not, that embeds a side in place of a U-Net; None: the U-Net."
+    )
+
+    @property
+    def learnt_channels(self) -> int:
+        """Channels of the embedding of a side that are learnt, beside its mean backscatter and its looks."""
+        return self.embedding - _LEVEL_CHANNELS
 
 
 class LandslideLogits(NamedTuple):
@@ -118,7 +128,7 @@ class LandslideNetwork(nn.Module):
     def __init__(self, config: LandslideConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = SideEmbedding(config)
+        self.embedding = embedding_of(config)
         measured = len(BANDS) * (len(config.windows) + 3) + _TERRAIN_CHANNELS
         self.change = UNetBody(2 * config.embedding + measured, config.widths)
         finest, deepest = config.widths[0], config.widths[-1]
@@ -149,8 +159,44 @@ class LandslideNetwork(nn.Module):
         return LandslideLogits(said_BC[:, :CLASSES].float(), log_density_B, mask_B1HW.float())
 
 
-class SideEmbedding(nn.Module):
+class Embedding(nn.Module, ABC):
     """The embedding of each side, and whether both together show any landslide, which is what the first stage teaches.
+
+    Attributes
+    ----------
+    any
+        Maps both embeddings to log odds at each pixel.
+    """
+
+    any: nn.Module
+
+    @abstractmethod
+    def forward(self, seen: Seen) -> Tensor:
+        """Return the embeddings before and after side by side, [B, 2 C, H / 2, W / 2]."""
+
+    def contains_any(self, seen: Seen) -> Tensor:
+        """Return the log odds of any landslide in each chip, [B]: the mean over pixels that both sides show."""
+        map_B1HW: Tensor = self.any(self(seen)).float()
+        weight = nn.functional.avg_pool2d(judged(seen), 2)
+        return (map_B1HW * weight).sum(dim=(1, 2, 3)) / weight.sum(dim=(1, 2, 3)).clamp_min(1)
+
+
+def embedding_of(config: LandslideConfig) -> Embedding:
+    """Return the embedding that a configuration describes."""
+    if config.encoder is None:
+        return SideEmbedding(config)
+    from training.networks.landslide_encoder import EncoderEmbedding
+
+    return EncoderEmbedding(config, config.encoder)
+
+
+def any_head(config: LandslideConfig) -> nn.Sequential:
+    """Return what maps both embeddings to log odds at each pixel."""
+    return nn.Sequential(convolution(2 * config.embedding, config.embedding), nn.Conv2d(config.embedding, 1, 1))
+
+
+class SideEmbedding(Embedding):
+    """The embedding of a side by a U-Net over its pooled acquisitions.
 
     Parameters
     ----------
@@ -170,8 +216,8 @@ class SideEmbedding(nn.Module):
             nn.ReLU(inplace=True),
         )
         self.side = UNetBody(2 * width + _LEVEL_CHANNELS, config.side_widths)
-        self.out = nn.Conv2d(config.side_widths[0], config.embedding - _LEVEL_CHANNELS, 1)
-        self.any = nn.Sequential(convolution(2 * config.embedding, config.embedding), nn.Conv2d(config.embedding, 1, 1))
+        self.out = nn.Conv2d(config.side_widths[0], config.learnt_channels, 1)
+        self.any = any_head(config)
 
     def forward(self, seen: Seen) -> Tensor:
         """Return the embeddings before and after side by side, [B, 2 C, H / 2, W / 2]."""
@@ -183,17 +229,16 @@ class SideEmbedding(nn.Module):
         weighted = _by_side(encoded * present, batch, places)
         mean = _added(weighted) / _added(_by_side(present, batch, places)).clamp_min(1e-3)
         most = _largest(_by_side(encoded * (present > 0), batch, places))
-        levels = torch.cat([_scaled(_db(seen.power), self.config) * (seen.share > 0), seen.share], dim=2).flatten(0, 1)
-        levels = nn.functional.avg_pool2d(levels, 2).to(encoded.dtype)
-        _, finest = self.side(torch.cat([mean, most, levels], dim=1))
-        embedded: Tensor = torch.cat([self.out(finest), levels], dim=1)
+        level = levels(seen, self.config).to(encoded.dtype)
+        _, finest = self.side(torch.cat([mean, most, level], dim=1))
+        embedded: Tensor = torch.cat([self.out(finest), level], dim=1)
         return embedded.reshape(batch, -1, *finest.shape[-2:])
 
-    def contains_any(self, seen: Seen) -> Tensor:
-        """Return the log odds of any landslide in each chip, [B]: the mean over pixels that both sides show."""
-        map_B1HW: Tensor = self.any(self(seen)).float()
-        weight = nn.functional.avg_pool2d(judged(seen), 2)
-        return (map_B1HW * weight).sum(dim=(1, 2, 3)) / weight.sum(dim=(1, 2, 3)).clamp_min(1)
+
+def levels(seen: Seen, config: LandslideConfig) -> Tensor:
+    """Return the mean backscatter of each side and its looks, [B 2, C, H / 2, W / 2]."""
+    both = torch.cat([_scaled(db(seen.power), config) * (seen.share > 0), seen.share], dim=2)
+    return nn.functional.avg_pool2d(both.flatten(0, 1), 2)
 
 
 def measure(pre_BAPHW: Tensor, post_BAPHW: Tensor, config: LandslideConfig) -> Seen:
@@ -252,9 +297,9 @@ def change_channels(seen: Seen, config: LandslideConfig) -> Tensor:
     channels = []
     for window in config.windows:
         mean_before, mean_after, number = _windowed(summed, window).chunk(3, dim=1)
-        ratio_db = _db(mean_after) - _db(mean_before)
+        ratio_db = db(mean_after) - db(mean_before)
         channels.append(torch.where(number > 0, ratio_db, torch.zeros_like(ratio_db)) / config.change_db)
-    level = _scaled(_db(before)[:, None], config)[:, 0] * both_BPHW
+    level = _scaled(db(before)[:, None], config)[:, 0] * both_BPHW
     return torch.cat([*channels, level, seen.share.flatten(1, 2)], dim=1)
 
 
@@ -314,7 +359,7 @@ def _windowed(value_BPHW: Tensor, window: int) -> Tensor:
     return nn.functional.avg_pool2d(rows, (1, window), stride=1, padding=(0, half))
 
 
-def _db(power: Tensor) -> Tensor:
+def db(power: Tensor) -> Tensor:
     """Return linear power in dB, at least -60."""
     return torch.log(power.clamp_min(1e-6)) / _PER_DB
 

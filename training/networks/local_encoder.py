@@ -35,7 +35,7 @@ class LocalEncoder(Encoder):
     """
 
     def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         described = config.transformers if config.transformers is not None else read_config(config.folder or "")
         self.body = _body(described, None if config.transformers is not None else config.folder)
         taken = int(getattr(self.body.config, "num_channels", 0))

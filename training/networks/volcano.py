@@ -157,12 +157,17 @@ class MaskDecoder(nn.Module):
 
     def forward(self, features: list[Tensor], rows: int) -> Tensor:
         """Map feature maps, each [B, C, H / stride, W / stride], to logits [B, 1, H, W]; `rows` is H."""
+        logits = self.head(self.features(features))
+        factor = rows // logits.shape[-2]
+        return nn.functional.interpolate(logits, scale_factor=float(factor), mode="bilinear", align_corners=False)
+
+    def features(self, features: list[Tensor]) -> Tensor:
+        """Map feature maps to one of the finest stride, [B, width, H / stride, W / stride]."""
         total = self.lateral[-1](features[-1])
         for index in range(len(features) - 2, -1, -1):
             factor = self.strides[index + 1] // self.strides[index]
             if factor > 1:
                 total = nn.functional.interpolate(total, scale_factor=float(factor), mode="nearest")
             total = total + self.lateral[index](features[index])
-        logits = self.head(self.smooth(total))
-        factor = rows // logits.shape[-2]
-        return nn.functional.interpolate(logits, scale_factor=float(factor), mode="bilinear", align_corners=False)
+        smoothed: Tensor = self.smooth(total)
+        return smoothed
