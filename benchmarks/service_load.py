@@ -261,6 +261,8 @@ async def load(running: Running, clients: int, seconds: float) -> tuple[Seen, Co
         scenes["linear"] = write_scene(Path(name) / "linear.tif", SIDES["good"], linear=True)
     limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
     async with httpx.AsyncClient(base_url=running.url, timeout=120, limits=limits, trust_env=False) as http:
+        # What the first scoring opens is kept; growth is what comes after it.
+        (await http.post("/v1/flood", files={"post": ("scene.tif", scenes["good"], "image/tiff")})).raise_for_status()
         until = time.monotonic() + seconds
         several = [Client(http, scenes, seen, random.Random(number)) for number in range(clients)]  # noqa: S311 - no secret
         memory, *_ = await asyncio.gather(watch_memory(running, until), *(each.go_on(until) for each in several))
