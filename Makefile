@@ -1,5 +1,6 @@
 # make demo: install what scoring needs, simulate a flood scene, score it.
 # make test: add every extra (gpu and tensorrt aside) to the same environment, run the tests.
+# make bento: build the service's bento into dist/bento.
 # make check: lint, format, types, import contracts, README length.
 
 VENV ?= .venv
@@ -10,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 EXTRAS := cpu,tensorrt-rtx,triton,client,serve,train,batch,dev
 ARGS ?=
 
-.PHONY: demo test check format clean numpy2
+.PHONY: demo test check format clean numpy2 bento
 
 # The stamps lie inside the environment: a new or foreign environment has none, so its state is never trusted.
 CORE := $(VENV)/.tocsin-core
@@ -33,6 +34,10 @@ check: $(FULL)
 format: $(FULL)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What deploy/Dockerfile.cpu and .gpu make images of: the wheel with its models, and a pin for every package.
+bento: $(FULL)
+	$(BIN)/python deploy/build_bento.py --out dist/bento
 
 # What users without the triton extra get: the tests under numpy 2. `make test` brings numpy 1.26 back.
 numpy2: $(NUMPY2)
