@@ -256,18 +256,31 @@ def test_plan_is_that_of_a_dry_run(inspected, tmp_path, score_flood, write_raste
     assert planned.products == {}
 
 
-def test_refusals_come_back_from_the_process(inspected, tmp_path, write_raster, backscatter):
+def test_refusals_come_back_from_the_process(tmp_path, logistic_models, write_raster, backscatter):
     """Errors of files keep their code on the way, also those that only GDAL or the values tell."""
-    huge = written(tmp_path / "huge.tif", tiff(*image(100_000, 100_000)))
-    linear = write_raster(tmp_path / "linear.tif", np.full((2, 64, 64), 0.1, np.float32))
-    bands = write_raster(tmp_path / "bands.tif", backscatter(64, 64)[:1])
-    nowhere = raster(tmp_path / "nowhere.tif", transform=AT * Affine.rotation(30))
-    codes = {}
-    for path in (huge, linear, bands, nowhere):
-        with pytest.raises(TocsinError) as caught:
-            inspected({"post": path})
-        codes[path.stem] = caught.value.code
-    assert codes == {"huge": "too_large", "linear": "wrong_units", "bands": "wrong_bands", "nowhere": "grid_mismatch"}
+    (tmp_path / "state").mkdir()
+    paths = [
+        written(tmp_path / "huge.tif", tiff(*image(100_000, 100_000))),
+        write_raster(tmp_path / "linear.tif", np.full((2, 64, 64), 0.1, np.float32)),
+        write_raster(tmp_path / "bands.tif", backscatter(64, 64)[:1]),
+        raster(tmp_path / "turned.tif", transform=AT * Affine.rotation(30)),
+    ]
+    options = ScoringOptions(model_repository=logistic_models, quiet=True)
+
+    async def codes():
+        found = {}
+        for path in paths:
+            with pytest.raises(TocsinError) as caught:
+                await inspect("flood", {"post": str(path)}, options, settings(tmp_path))
+            found[path.stem] = caught.value.code
+        return found
+
+    assert run(codes) == {
+        "huge": "too_large",
+        "linear": "wrong_units",
+        "bands": "wrong_bands",
+        "turned": "grid_mismatch",
+    }
 
 
 def _die(*_):
