@@ -75,13 +75,18 @@ Output = Callable[[Iterator[Entry], BatchTarget], dict[str, str]]
 
 
 def outputs_of(settings: BatchSettings) -> list[Output]:
-    """Return what writes the outputs of a batch."""
+    """Return what writes the outputs of a batch; zones are read and checked now, before any work."""
     from serving.batch.catalog import write_catalog
     from serving.batch.ranking import write_ranking
     from serving.batch.report import write_report
 
-    del settings
-    return [write_catalog, write_ranking, write_report]
+    outputs: list[Output] = [write_catalog, write_ranking, write_report]
+    if settings.zones is not None:
+        from serving.batch.zones import read_zones, write_zones
+
+        zones = read_zones(settings.zones)
+        outputs.append(lambda entries, target: write_zones(entries, zones, target))
+    return outputs
 
 
 @dataclass(frozen=True, slots=True)

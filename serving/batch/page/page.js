@@ -81,7 +81,7 @@
   };
 
   // ---- table: only the rows in view are elements
-  let first = -1, last = -1;
+  let first = -1, last = -1, lines = new Map(); // elements of the rows in view: kept, so that no picture loads twice
   const cell = (row, column, index) => {
     const value = row.c[index], kind = column.kind;
     const box = make("td", { className: numeric(kind) ? "number" : kind });
@@ -112,14 +112,19 @@
       filler.style.height = `${height}px`;
       return make("tr", { className: "gap", ariaHidden: "true" }, filler);
     };
-    const body = state.shown.slice(from, to).map((row, place) => {
-      const line = make("tr", { className: "row" }, ...columns.map((column, index) => cell(row, column, index)));
+    const kept = lines;
+    lines = new Map(state.shown.slice(from, to).map((row, place) => {
+      let line = kept.get(row);
+      if (!line) {
+        line = make("tr", { className: "row" }, ...columns.map((column, index) => cell(row, column, index)));
+        line.addEventListener("click", () => choose(row, false));
+        line.addEventListener("dblclick", () => row.box && fit([row]));
+      }
       line.setAttribute("aria-rowindex", String(from + place + 2));
       line.setAttribute("aria-selected", String(row === state.chosen));
-      line.addEventListener("click", () => choose(row, false));
-      return line;
-    });
-    at("body").replaceChildren(gap(from * ROW), ...body, gap((count - to) * ROW));
+      return [row, line];
+    }));
+    at("body").replaceChildren(gap(from * ROW), ...lines.values(), gap((count - to) * ROW));
     at("table").setAttribute("aria-rowcount", String(count + 1));
   };
   const show = (row) => {
@@ -148,6 +153,10 @@
     detail.replaceChildren(...parts);
     detail.scrollTop = 0;
     if (scroll) show(row);
+    else if (row.box) {
+      const [x, y] = [(row.box[0] + row.box[2]) / 2, (row.box[1] + row.box[3]) / 2];
+      if (px(x) < 0 || px(x) > canvas.clientWidth || py(y) < 0 || py(y) > canvas.clientHeight) [view.x, view.y] = [x, y];
+    }
     table(true);
     draw();
   };
@@ -157,8 +166,8 @@
   const view = { x: 0, y: 0, scale: 2, squeeze: 1 };
   const px = (lon) => canvas.clientWidth / 2 + (lon - view.x) * view.squeeze * view.scale;
   const py = (lat) => canvas.clientHeight / 2 - (lat - view.y) * view.scale;
-  const fit = () => {
-    const boxes = (state.shown.some((row) => row.box) ? state.shown : rows).map((row) => row.box).filter(Boolean);
+  const fit = (only = state.shown) => {
+    const boxes = (only.some((row) => row.box) ? only : rows).map((row) => row.box).filter(Boolean);
     const all = boxes.reduce((a, b) => [Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[2], b[2]), Math.max(a[3], b[3])], boxes[0] || [-180, -80, 180, 80]);
     [view.x, view.y] = [(all[0] + all[2]) / 2, (all[1] + all[3]) / 2];
     view.squeeze = Math.max(0.2, Math.cos((view.y * Math.PI) / 180));
@@ -317,7 +326,7 @@
   }, { passive: false });
   at("in").addEventListener("click", () => zoom(1.6));
   at("out").addEventListener("click", () => zoom(1 / 1.6));
-  at("fit").addEventListener("click", fit);
+  at("fit").addEventListener("click", () => fit());
 
   // ---- controls
   for (const [index, column] of columns.entries()) {
