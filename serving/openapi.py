@@ -175,7 +175,7 @@ def _get(
 
 
 def _product(operation: str, summary: str) -> Json:
-    content = {name: {} for name in sorted(set(MEDIA_TYPES.values()))}
+    content: Json = {name: {} for name in sorted(set(MEDIA_TYPES.values()))}
     headers = {"ETag": _header("changes with the product"), "Accept-Ranges": _header("bytes")}
     parts = {**content, "multipart/byteranges": {}}
     responses = {

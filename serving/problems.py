@@ -43,7 +43,7 @@ class Problem(BaseModel):
     status: Annotated[int, Field(ge=400, le=599)]
     detail: str = Field(description="what was given, what was expected and what to do, in one line")
     instance: str = Field(description="this request: urn:uuid and its id")
-    code: str = Field(description="stable name to branch on", json_schema_extra={"enum": sorted(ERRORS)})
+    code: str = Field(description="stable name to branch on", json_schema_extra={"enum": [*sorted(ERRORS)]})
     given: str
     expected: str
     todo: str
