@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from anyio import BrokenWorkerProcess, to_process
 from gate_stand_ins import run, settings
 
 from serving.gate import checks
@@ -312,10 +313,30 @@ def test_file_that_takes_too_long_is_given_up(inspected, tmp_path, monkeypatch):
     assert caught.value.code == "deadline_exceeded"
 
 
+def _cannot_start(*_, **__):
+    raise BrokenWorkerProcess("no")
+
+
+def test_process_is_kept_at_hand(tmp_path, monkeypatch):
+    """A process is there before the first file, and is asked again and again; that none starts is said."""
+    asked = []
+
+    async def ask(function, **_):
+        asked.append(function)
+        if len(asked) == 3:
+            _cannot_start()
+
+    monkeypatch.setattr(checks.to_process, "run_sync", ask)
+    monkeypatch.setattr(checks, "IDLE_S", 0)
+    with pytest.raises(TocsinError) as caught:
+        run(checks.keep_ready)
+    assert caught.value.code == "runtime_unavailable"
+    assert asked == [checks.prepare] * 3
+    checks.prepare()
+
+
 def test_memory_of_the_process_is_bounded():
     """A header that slips through every check meets a limit."""
-    from anyio import to_process
-
     assert run(to_process.run_sync, _limit) == checks.PROCESS_BYTES
 
 

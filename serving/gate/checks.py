@@ -10,16 +10,19 @@ import resource
 import shutil
 import struct
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from anyio import BrokenWorkerProcess, CapacityLimiter, fail_after, to_process, to_thread
+from anyio import BrokenWorkerProcess, CapacityLimiter, fail_after, sleep, to_process, to_thread
 
+from serving.gate.inputs import FILES
 from serving.gate.uploads import no_room
 from serving.settings import ServiceSettings
 from tocsin.errors import (
     DeadlineExceededError,
     NotARasterError,
+    RuntimeUnavailableError,
     TooLargeError,
     TruncatedError,
 )
@@ -60,6 +63,9 @@ VECTORS: Final = frozenset({"aoi", "exclude"})
 """Inputs that may be polygons; `exclude` may be a raster too."""
 PICTURES: Final = frozenset({"interferogram"})
 """Inputs that may be a PNG."""
+
+IDLE_S: Final = 120.0
+"""How often an idle process is asked, which anyio would end after five minutes."""
 
 PROCESSES = CapacityLimiter(2)
 """Processes that look at files at a time; they are kept, with the models' manifests read."""
@@ -121,6 +127,32 @@ async def inspect(
     if summary.bytes_to_write > free:
         raise no_room(f"products of up to {summary.bytes_to_write} bytes")
     return planned
+
+
+async def keep_ready() -> None:
+    """Keep a process that looks at files at hand, as long as this is awaited: to start one takes seconds.
+
+    Raises
+    ------
+    RuntimeUnavailableError
+        None can be started; no file is to blame.
+    """
+    while True:
+        try:
+            await to_process.run_sync(prepare, cancellable=True, limiter=PROCESSES)
+        except BrokenWorkerProcess as error:
+            raise RuntimeUnavailableError(
+                f"a service that cannot start processes ({error})",
+                "a main module that may be imported, and room for a process",
+                "start it with tocsin serve",
+            ) from error
+        await sleep(IDLE_S)
+
+
+def prepare() -> None:
+    """Import what looking at files of any hazard needs."""
+    for hazard in FILES:
+        import_module(f"tocsin.{hazard}_scoring")
 
 
 def look(hazard: Hazard, inputs: Mapping[str, Any], options: ScoringOptions, settings: ServiceSettings) -> Result:
@@ -199,8 +231,6 @@ def check_memory(planned: Result, settings: ServiceSettings) -> None:
 
 def _files(inputs: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
     """Yield every file of the inputs, with the name of its input; values that name no file are left out."""
-    from serving.gate.inputs import FILES
-
     known = {name for names in FILES.values() for name in names}
     for name, value in inputs.items():
         if name in known and value is not None:
