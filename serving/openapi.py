@@ -15,7 +15,7 @@ from serving.gate.references import ITEM
 from serving.problems import ERRORS, MEDIA_TYPE, Problem, title
 from serving.products_api import MEDIA_TYPES
 from serving.settings import ServiceSettings
-from serving.views import CodeView, JobList, JobView, ModelList
+from serving.views import CodeView, JobEnded, JobList, JobView, ModelList
 from tocsin.result import Hazard, Result
 
 Json = dict[str, Any]
@@ -24,7 +24,7 @@ ALWAYS: Final = ("unauthorized", "quota_exceeded", "internal", "runtime_unavaila
 """Codes that any request with a token may be answered with."""
 SCORING: Final = tuple(code for code in ERRORS if code not in {"not_found", "method_not_allowed", "product_exists"})
 
-_SCHEMAS: Final = (Result, JobView, JobList, ModelList, Problem, CodeView)
+_SCHEMAS: Final = (Result, JobView, JobList, ModelList, Problem, CodeView, JobEnded)
 _MAPPED: Final[Mapping[Hazard, str]] = {
     "flood": "water and flood water",
     "landslide": "landslides",
@@ -48,6 +48,7 @@ def document(settings: ServiceSettings) -> Json:
         "security": [{"token": []}],
         "tags": [{"name": name} for name in ("score", "jobs", "models", "operations")],
         "paths": _paths(),
+        "webhooks": {"job.ended": {"post": _told()}},
         "components": {
             "schemas": _schemas(),
             "securitySchemes": {
@@ -196,6 +197,27 @@ def _product(operation: str, summary: str) -> Json:
         "summary": summary,
         "parameters": parameters,
         "responses": responses,
+    }
+
+
+def _told() -> Json:
+    """Return what a webhook is called with; the answer's body is not read."""
+    headers = {
+        "webhook-id": "of the message; the same when it comes twice",
+        "webhook-timestamp": "seconds since 1970 at which it was signed",
+        "webhook-signature": "v1, and the base64 of HMAC-SHA256 over ID.TIMESTAMP.BODY (standardwebhooks.com)",
+    }
+    return {
+        "operationId": "jobEnded",
+        "tags": ["jobs"],
+        "summary": "A job has ended whose request named a webhook",
+        "security": [],
+        "parameters": [
+            {"name": name, "in": "header", "required": True, "description": said, "schema": {"type": "string"}}
+            for name, said in headers.items()
+        ],
+        "requestBody": {"required": True, **_json("JobEnded", "the job, without its result", examples.ENDED)},
+        "responses": {"2XX": {"description": "heard; anything else is tried again, later and later"}},
     }
 
 

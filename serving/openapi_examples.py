@@ -83,6 +83,12 @@ DONE: Final[dict[str, Any]] = {
     "result": RESULT,
 }
 
+ENDED: Final[dict[str, Any]] = {
+    "type": "job.ended",
+    "timestamp": "2026-11-20T12:00:55Z",
+    "data": {"id": _JOB, "hazard": "flood", "state": "done", "error": None, "href": f"/v1/jobs/{_JOB}"},
+}
+
 REFERENCES: Final[dict[str, dict[str, Any]]] = {
     "flood": {"post": "https://data.example.org/scene.tif", "units": "db"},
     "landslide": {

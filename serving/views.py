@@ -1,6 +1,6 @@
 """What clients see of jobs and results: no folder of the server, products as links."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -51,6 +51,24 @@ class JobList(_View):
     """Jobs of one token, the newest first."""
 
     jobs: tuple[JobView, ...]
+
+
+class EndedJob(_View):
+    """What a webhook tells of a job."""
+
+    id: str
+    hazard: Hazard
+    state: Literal["done", "failed", "cancelled"]
+    error: JobError | None = Field(description="null unless failed")
+    href: str = Field(description="of the job, with its result")
+
+
+class JobEnded(_View):
+    """Body of a webhook."""
+
+    type: Literal["job.ended"]
+    timestamp: AwareDatetime
+    data: EndedJob
 
 
 class CodeView(_View):

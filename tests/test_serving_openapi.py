@@ -14,6 +14,9 @@ from serving import openapi_examples as examples
 from serving.app import create_app
 from serving.forms import HAZARDS, INPUTS, values_model
 from serving.gate.inputs import FILES
+from serving.jobs.job import Accepted, End, JobError, NewJob, now
+from serving.jobs.store import Facts
+from serving.jobs.webhooks import message_of
 from serving.openapi import document
 from serving.problems import ERRORS, problem
 from serving.settings import ServiceSettings
@@ -108,6 +111,17 @@ def test_bodies_hold_every_input(whole, hazard, kind):
     assert set(schema["properties"]) == set(FILES[hazard]) | set(values_model(hazard).model_fields) | item
     required = schema["anyOf"][0]["required"] if item else schema["required"]
     assert set(required) == {name for name, field in fields.items() if field.is_required()}
+
+
+def test_a_webhook_is_what_the_document_says(whole):
+    """What is told of a job that failed is valid against the documented body, and so is the example."""
+    order = NewJob(token="desk", hazard="flood", inputs={"post": "in/post-0/scene.tif"})
+    error = JobError.of(UsageError("a", "b", "c"))
+    end = End(state="failed", ended=now(), error=error)
+    body = json.loads(message_of(Facts(accepted=Accepted(order=order, created=now()), end=end)))
+    told = whole["webhooks"]["job.ended"]["post"]["requestBody"]["content"]["application/json"]
+    for each in (body, told["example"]):
+        check(whole, told["schema"], each)
 
 
 def test_what_needs_no_token_says_so(whole):
