@@ -1,7 +1,8 @@
 """What the service adds to a scoring: time for one chip, memory for a large upload, and how long it stops answering.
 
 Everything is measured in turns in one run, because the machine may be busy with something else. A chip of 512 px is
-scored in this process and through the service, one after the other; the overhead is the difference of the medians.
+scored in this process and through the service, one after the other; the overhead is the difference of the medians. On a
+busy machine most of that is waiting for a core: the processor time of the same scorings says what is really done.
 Then a scene is uploaded that is too large to be answered at once, while /readyz is asked again and again; its job is
 cancelled as soon as it was accepted. Memory is that of every process of the service but the workers, pages that
 several share counted once. Run: ``python benchmarks/service.py [--rounds 20] [--upload-mb 500]``.
@@ -13,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Final, Self
@@ -61,9 +63,20 @@ def seconds_of(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def compare_chip(running: Running, chip: Path, folder: Path, rounds: int) -> tuple[list[float], list[float]]:
-    """Return the seconds of scorings in this process, and through the service."""
-    own, through = [], []
+@dataclass
+class Comparison:
+    """Seconds of scorings in this process and through the service, and their processor time."""
+
+    own: list[float] = field(default_factory=list)
+    through: list[float] = field(default_factory=list)
+    own_cpu_s: float = 0.0
+    service_cpu_s: float = 0.0
+    worker_cpu_s: float = 0.0
+
+
+def compare_chip(running: Running, chip: Path, folder: Path, rounds: int) -> Comparison:
+    """Score a chip in turns in this process and through the service."""
+    found = Comparison()
     options = ScoringOptions(quiet=True, overwrite=True)
     with Scorer() as scorer, httpx.Client(base_url=running.url, timeout=300, trust_env=False) as client:
 
@@ -74,13 +87,19 @@ def compare_chip(running: Running, chip: Path, folder: Path, rounds: int) -> tup
                 raise SystemExit(f"{answer.status_code}: {answer.text[:1000]}")
 
         for turn in range(rounds + 2):
+            before, cpu = time.process_time(), running.cpu_s()
             here = seconds_of(lambda: scorer.score("flood", post=chip, out=folder / "own", options=options))
+            between = time.process_time()
             there = seconds_of(ask)
+            after = running.cpu_s()
             # The first two open models and sessions.
             if turn >= 2:
-                own.append(here)
-                through.append(there)
-    return own, through
+                found.own.append(here)
+                found.through.append(there)
+                found.own_cpu_s += between - before
+                found.service_cpu_s += after[0] - cpu[0]
+                found.worker_cpu_s += after[1] - cpu[1]
+    return found
 
 
 def write_large(path: Path, megabytes: int) -> None:
@@ -153,20 +172,23 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tocsin-benchmark-") as name, service() as running:
         folder = Path(name)
-        own, through = compare_chip(running, one_file(folder), folder, arguments.rounds)
+        chip = compare_chip(running, one_file(folder), folder, arguments.rounds)
         scene = folder / "large.tif"
         write_large(scene, arguments.upload_mb)
         with Watch(running) as before:
             time.sleep(5)
         with Watch(running) as watch:
             took = upload(running, scene)
-    overhead = (statistics.median(through) - statistics.median(own)) * 1e3
+    overhead = (statistics.median(chip.through) - statistics.median(chip.own)) * 1e3
     added = max(watch.memory_mib) - statistics.median(before.memory_mib)
     stall = max(watch.answers_ms)
     rows = [
-        ("p50 of a chip in process, ms", f"{statistics.median(own) * 1e3:.1f}", ""),
-        ("p50 of a chip through the service, ms", f"{statistics.median(through) * 1e3:.1f}", ""),
+        ("p50 of a chip in process, ms", f"{statistics.median(chip.own) * 1e3:.1f}", ""),
+        ("p50 of a chip through the service, ms", f"{statistics.median(chip.through) * 1e3:.1f}", ""),
         ("overhead, ms", f"{overhead:.1f}", f"{MOST_OVERHEAD_MS:g}"),
+        ("processor time of a chip in process, ms", f"{chip.own_cpu_s / arguments.rounds * 1e3:.0f}", ""),
+        ("processor time of its worker, ms", f"{chip.worker_cpu_s / arguments.rounds * 1e3:.0f}", ""),
+        ("processor time of the rest of the service, ms", f"{chip.service_cpu_s / arguments.rounds * 1e3:.0f}", ""),
         (f"upload of {scene_mb(arguments.upload_mb)}, s", f"{took:.1f}", ""),
         ("memory that it adds, MiB", f"{added:.0f}", f"{MOST_MEMORY_MIB:g}"),
         ("longest answer of /readyz meanwhile, ms", f"{stall:.0f}", f"{MOST_STALL_MS:g}"),

@@ -62,6 +62,18 @@ class Running:
         """Return the processes that score."""
         return [pid for pid, command in self.processes().items() if WORKER in command]
 
+    def cpu_s(self) -> tuple[float, float]:
+        """Return the processor time of all processes but the workers, and of the workers, seconds."""
+        own = workers = 0.0
+        for pid, command in self.processes().items():
+            try:
+                ticks = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[11:13]
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            seconds = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+            own, workers = (own, workers + seconds) if WORKER in command else (own + seconds, workers)
+        return own, workers
+
     def memory_mib(self, *, workers: bool = False) -> float:
         """Return the resident memory of all processes but the workers, or of the workers; shared pages count once."""
         total = 0
@@ -88,7 +100,7 @@ def service(**variables: str) -> Generator[Running]:
         with (
             log.open("wb") as said,
             subprocess.Popen(
-                command, env={**os.environ, **own, **variables}, stdout=said, stderr=said, start_new_session=True
+                command, env={**os.environ, **own, **variables}, stdout=said, stderr=said, process_group=0
             ) as process,
         ):
             try:

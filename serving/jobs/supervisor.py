@@ -78,7 +78,7 @@ class WorkerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
-            start_new_session=True,
+            process_group=0,
         )
         assert self._process.stdin is not None, "opened as a pipe"
         # One that died already is seen at the next look.
