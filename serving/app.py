@@ -13,6 +13,7 @@ from starlette.routing import Route
 from serving.border import Border, no_route, refused
 from serving.forms import HAZARDS
 from serving.gate.access import Access, SafeHeaders
+from serving.gate.checks import kept_ready
 from serving.job_routes import get_product, list_jobs, one_job
 from serving.jobs import Jobs
 from serving.jobs.supervisor import Supervisor
@@ -79,7 +80,8 @@ def _lifespan(settings: ServiceSettings, metrics: Metrics, tracing: Tracing) -> 
             metrics.watch_queue(jobs.counts, settings.queue_length)
             jobs.on_end(metrics.job_ended)
             app.state.service = Service(settings, jobs, metrics, readiness)
-            yield
+            async with kept_ready():
+                yield
 
     return lifespan
 

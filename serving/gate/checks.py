@@ -5,11 +5,14 @@ header promises; only what passes is opened by GDAL, and by the drivers GTiff an
 bounded memory, is killed when it takes too long, and takes nobody with it when a file ends it.
 """
 
+import asyncio
 import json
+import logging
 import resource
 import shutil
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +25,6 @@ from serving.settings import ServiceSettings
 from tocsin.errors import (
     DeadlineExceededError,
     NotARasterError,
-    RuntimeUnavailableError,
     TooLargeError,
     TruncatedError,
 )
@@ -70,6 +72,7 @@ IDLE_S: Final = 120.0
 PROCESSES = CapacityLimiter(2)
 """Processes that look at files at a time; they are kept, with the models' manifests read."""
 
+logger = logging.getLogger("tocsin.service")
 _scorer: Any = None
 
 
@@ -129,23 +132,24 @@ async def inspect(
     return planned
 
 
-async def keep_ready() -> None:
-    """Keep a process that looks at files at hand, as long as this is awaited: to start one takes seconds.
+@asynccontextmanager
+async def kept_ready() -> AsyncGenerator[None]:
+    """Keep a process that looks at files at hand within the block: to start one takes seconds."""
+    task = asyncio.create_task(_keep_ready())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
-    Raises
-    ------
-    RuntimeUnavailableError
-        None can be started; no file is to blame.
-    """
+
+async def _keep_ready() -> None:
     while True:
         try:
             await to_process.run_sync(prepare, cancellable=True, limiter=PROCESSES)
         except BrokenWorkerProcess as error:
-            raise RuntimeUnavailableError(
-                f"a service that cannot start processes ({error})",
-                "a main module that may be imported, and room for a process",
-                "start it with tocsin serve",
-            ) from error
+            logger.error("no process that looks at files can be started, so that every request is refused: %s", error)  # noqa: TRY400 - said, not a defect
         await sleep(IDLE_S)
 
 
