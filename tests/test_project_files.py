@@ -107,9 +107,10 @@ def test_broad_except_only_at_the_process_border(root: Path):
             if broad and not (isinstance(last, ast.Raise) and last.exc is None):
                 swallowing.add(path.relative_to(root).as_posix())
     # The pipeline carries an error from one thread to another; onnxruntime raises a dozen unrelated types; the backend
-    # is the border of a server's process, an attempt at a job that of a worker's.
+    # is the border of a server's process, an attempt at a job or at a scene of a batch that of a worker's.
     assert swallowing <= {
         "serving/backends/onnxruntime/model.py",
+        "serving/batch/worker.py",
         "serving/jobs/attempt.py",
         "serving/border.py",
         "tocsin/cli/border.py",
