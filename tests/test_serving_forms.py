@@ -22,7 +22,7 @@ def test_text_and_json_mean_the_same(given):
         ({"nonsense": "1"}, "nonsense"),
         ({"threshold": "1.5"}, "threshold"),
         ({"units": ["db", "linear"]}, "units"),
-        ({"webhook": "file:///etc/passwd"}, "webhook"),
+        ({"webhook": "file:/etc/passwd"}, "webhook"),
         ({"runtime": "onnx"}, "runtime"),
         ({"model_repository": "/x"}, "model_repository"),
     ],
