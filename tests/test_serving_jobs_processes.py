@@ -84,8 +84,10 @@ def order(jobs, scene, logistic_models):
 
 
 def ended(jobs, job):
-    """Wait until a job is over, and return it."""
-    return until(lambda: (found := jobs.get(job.id)).is_over and found, f"the end of {job.id}")
+    """Wait until a job is over and its worker has tidied up, and return it."""
+    found = until(lambda: (found := jobs.get(job.id)).is_over and found, f"the end of {job.id}")
+    until(lambda: job.id not in jobs.folders.open_ids(), "the end of the lease")
+    return found
 
 
 def is_whole(jobs, job):

@@ -74,6 +74,7 @@ class Attempt:
     _order: NewJob | None = field(default=None, init=False)
     _began: float = field(default_factory=time.monotonic, init=False)
     _told: float = field(default=0.0, init=False)
+    _scored_s: float = field(default=0.0, init=False)
 
     def make(self, scorer: Scorer, job_id: str) -> None:
         """Score the job, unless it has ended or was begun too often.
@@ -142,9 +143,7 @@ class Attempt:
         )
         (partial / RESULT).write_text(result.to_json(), encoding="utf-8")
         partial.rename(self.folders.out(order.id))
-        if self._run is not None and self._run.total:
-            with suppress(TocsinError):
-                self.store.put_pace(order.hazard, (time.monotonic() - self._began) / self._run.total)
+        self._scored_s = time.monotonic() - self._began
         return result
 
     def _patiently(self, scorer: Scorer, order: NewJob, out: str) -> Result:
@@ -218,9 +217,13 @@ class Attempt:
                     raise
                 _log.warning("job %s ended, which could not be written down: %s", self._order.id, error)
             time.sleep(RECORD_S)
+        # Somebody waits for this; nobody for what comes after it.
+        ring(self.folders.ended_bells, self._order.id)
         self.folders.clear(self._order.id)
         self.lease.end()
-        ring(self.folders.ended_bells, self._order.id)
+        if end.state == "done" and self._run is not None and self._run.total:
+            with suppress(TocsinError):
+                self.store.put_pace(self._order.hazard, self._scored_s / self._run.total)
 
 
 def done(result: Result) -> End:

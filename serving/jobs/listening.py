@@ -12,6 +12,10 @@ from serving.jobs.bell import Bell
 
 _WAKE_S: Final = 0.5
 """How long a close may take to be seen."""
+QUIET_S: Final = 0.05
+"""Those who hear of all are told once nobody rang for so long: who waits for one job is answered before."""
+MOST: Final = 100
+"""Or once so many have rung."""
 
 Told = Callable[[str], None]
 
@@ -59,11 +63,17 @@ class Listener:
         self._bell.close()
 
     def _listen(self) -> None:
+        to_tell: dict[str, None] = {}
         while not self._closed.is_set():
-            for job_id in dict.fromkeys(self._bell.listen(_WAKE_S)):
+            rang = dict.fromkeys(self._bell.listen(QUIET_S if to_tell else _WAKE_S))
+            for job_id in rang:
                 with self._lock:
                     for loop, event in self._waiting.get(job_id, ()):
                         if not loop.is_closed():
                             loop.call_soon_threadsafe(event.set)
-                for told in self._told:
-                    told(job_id)
+            to_tell |= rang
+            if not rang or len(to_tell) > MOST:
+                for job_id in to_tell:
+                    for told in self._told:
+                        told(job_id)
+                to_tell.clear()
