@@ -22,10 +22,10 @@ def is_remote(href: str) -> bool:
 
 
 def resolve(href: str, base: str) -> str:
-    """Return a name as an absolute path or a URL; a relative one is relative to `base`; ``file://`` becomes a path."""
+    """Return a name as an absolute path or a URL; a relative one is relative to `base`."""
     if not href:
         return ""
-    if href.startswith("file://"):
+    if urlsplit(href).scheme == "file":
         return unquote(urlsplit(href).path)
     if is_remote(href) or Path(href).is_absolute():
         return href
