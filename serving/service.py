@@ -13,7 +13,6 @@ import sys
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
 import bentoml
-from _bentoml_sdk import Service
 from starlette.applications import Starlette
 
 from serving.settings import ServiceSettings
@@ -26,7 +25,7 @@ PR_SET_PDEATHSIG = 1
 """Of prctl: the signal that this process gets when its parent ends."""
 
 
-class OwnApplication(Service[object]):  # type: ignore[misc]  # BentoML keeps the types of its class to itself
+class OwnApplication(bentoml.Service[object]):  # type: ignore[misc]  # BentoML keeps the types of its class to itself
     """A BentoML service whose ASGI application is ours."""
 
     def to_asgi(self, is_main: bool = True) -> Starlette:  # noqa: FBT001, FBT002 - the signature is BentoML's
