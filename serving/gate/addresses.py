@@ -11,7 +11,6 @@ from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
-import certifi
 import httpx
 from anyio import getaddrinfo
 
@@ -116,12 +115,15 @@ class PinnedTransport(httpx.AsyncBaseTransport):
     def __init__(self, settings: ServiceSettings, resolver: Resolve = resolve) -> None:
         self._settings = settings
         self._resolve = resolver
-        authorities = certifi.where() if settings.reference_ca is None else str(settings.reference_ca)
+        authorities = settings.reference_ca
+        context = (
+            httpx.create_ssl_context(trust_env=False)
+            if authorities is None
+            else ssl.create_default_context(cafile=authorities)
+        )
         # No connection is kept: one that was made for a host could serve another one on the same address.
         limits = httpx.Limits(max_keepalive_connections=0)
-        self._inner = httpx.AsyncHTTPTransport(
-            verify=ssl.create_default_context(cafile=authorities), trust_env=False, limits=limits
-        )
+        self._inner = httpx.AsyncHTTPTransport(verify=context, trust_env=False, limits=limits)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request to the first address of its host that answers.
