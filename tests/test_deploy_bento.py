@@ -90,8 +90,12 @@ def test_bento_scores_a_scene_from_its_own_folder(bento: Path, tmp_path: Path, c
         assert httpx.get(address + answer.json()["products"]["class"]).content[:2] == b"II"
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
-        log.close()
+        try:
+            process.wait(60)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            log.close()
 
 
 def wait_until_ready(process: subprocess.Popen, address: str, log: Path) -> None:

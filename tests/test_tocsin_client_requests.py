@@ -9,7 +9,7 @@ from client_stand_ins import JOB, PRODUCTS, URL
 
 import tocsin
 from tocsin.client_request import FILES
-from tocsin.client_wire import address
+from tocsin.client_wire import JobFailure, RemoteJob, address
 from tocsin.errors import DeadlineExceededError, InternalError, UsageError
 
 
@@ -134,6 +134,13 @@ def test_files_are_those_of_the_service():
     assert {hazard: set(files) for hazard, files in FILES.items()} == {
         hazard: set(files) for hazard, files in inputs.FILES.items()
     }
+
+
+def test_jobs_are_those_of_the_service():
+    """The client knows every field that the service tells of a job, and no other."""
+    views = pytest.importorskip("serving.views", reason="needs the extra serve")
+    assert RemoteJob.model_fields.keys() == views.JobView.model_fields.keys()
+    assert JobFailure.model_fields.keys() == views.JobFailure.model_fields.keys()
 
 
 def test_downloads_are_not_kept_in_memory(written_service, sent_scene, tmp_path):
