@@ -1,6 +1,7 @@
 import json
 import stat
 import tracemalloc
+from pathlib import Path
 
 import pytest
 from gate_stand_ins import make_authority, resolver, run, serve, settings
@@ -11,7 +12,7 @@ from serving.gate.references import Reference, fetch
 from tocsin.errors import TocsinError
 
 HOST = "data.example.org"
-LOCAL = "/".join(["file:", "", "", "etc", "passwd"])
+LOCAL = Path("/etc/passwd").as_uri()
 KNOWN = {"data__example__org": "127.0.0.1", "other__example__org": "127.0.0.1"}
 
 
