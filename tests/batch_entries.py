@@ -138,3 +138,19 @@ def failed(scene_id, code="truncated", message="given half of it", hazard="flood
     """Return an entry of a scene that failed."""
     error = SceneError(code=code, message=message)
     return Entry(id=scene_id, hazard=hazard, key=None, state="failed", result=None, error=error, seconds=0.5)
+
+
+HOSTILE = "</script><img src=x onerror=window.pwned=1>\"'&{{7*7}}"
+"""A name that would be markup."""
+
+
+def one_of_each():
+    """Return a scene of each kind, and one whose name would be markup."""
+    return [
+        done("dry", flood(flood_km2=0), bounds=(5e5, 4.0e6, 5.1e5, 4.01e6), acquired=None),
+        failed("broken", code="truncated", message="given half of it; expected <all>"),
+        done(HOSTILE, flood(flood_km2=3, water_km2=4), warnings=["assumed <b>ascending</b>"]),
+        done("slides", landslide(), bounds=(5e5, 4.3e6, 5.1e5, 4.31e6)),
+        done("picture", volcano(0.9), crs="", products={}),
+        done("blind", flood(flood_km2=0, water_km2=0), status="empty", seen=0.0),
+    ]

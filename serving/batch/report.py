@@ -191,8 +191,8 @@ def _groups(scenes: Iterable[Ranked]) -> Iterator[list[dict[str, Any]]]:
         if len(group) == GROUP:
             yield group
             group = []
-    # A batch without scenes still has a table.
-    yield group
+    if group:
+        yield group
 
 
 def _schema() -> "pa.Schema":

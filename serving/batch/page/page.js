@@ -198,12 +198,10 @@
   const STEPS = [45, 30, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001];
   const degrees = (value, names, step) => `${Math.abs(value).toFixed(Math.max(0, -Math.floor(Math.log10(step) + 1e-9)))}°${value ? names[value < 0 ? 1 : 0] : ""}`;
   const graticule = (colour) => {
-    const width = canvas.clientWidth, height = canvas.clientHeight;
+    const width = canvas.clientWidth, height = canvas.clientHeight, labels = [];
     const step = STEPS.findLast((one) => one * view.scale * view.squeeze >= 64) ?? 45;
     pen.strokeStyle = colour("--line");
-    pen.fillStyle = colour("--quiet");
     pen.lineWidth = 1;
-    pen.font = "11px system-ui, sans-serif";
     pen.beginPath();
     const west = Math.max(-180, view.x - width / 2 / view.scale / view.squeeze), east = Math.min(180, view.x + width / 2 / view.scale / view.squeeze);
     const south = Math.max(-90, view.y - height / 2 / view.scale), north = Math.min(90, view.y + height / 2 / view.scale);
@@ -211,26 +209,39 @@
       const x = Math.round(px(index * step)) + 0.5;
       pen.moveTo(x, Math.max(0, py(90)));
       pen.lineTo(x, Math.min(height, py(-90)));
-      pen.fillText(degrees(index * step, "EW", step), x + 4, height - 8);
+      if (x < width - 60) labels.push([degrees(index * step, "EW", step), x + 4, height - 8, "left"]);
     }
     for (let index = Math.ceil(south / step); index * step <= north; index += 1) {
       const y = Math.round(py(index * step)) + 0.5;
       pen.moveTo(Math.max(0, px(-180)), y);
       pen.lineTo(Math.min(width, px(180)), y);
-      const text = degrees(index * step, "NS", step);
-      if (y > 20 && y < height - 44) pen.fillText(text, width - pen.measureText(text).width - 8, y - 4);
+      if (y > 130 && y < height - 30) labels.push([degrees(index * step, "NS", step), width - 8, y - 4, "right"]);
     }
     pen.stroke();
+    return labels;
+  };
+  const write = (labels, colour, name) => {
+    pen.font = "11px system-ui, sans-serif";
+    pen.lineWidth = 4;
+    pen.lineJoin = "round";
+    pen.strokeStyle = colour("--sea");
+    pen.fillStyle = colour(name);
+    for (const [text, x, y, align] of labels) {
+      pen.textAlign = align;
+      pen.strokeText(text, x, y);
+      pen.fillText(text, x, y);
+    }
   };
   const bar = (colour) => {
     const metres = 111320 / view.scale; // of a pixel, along the meridian
     const long = metres * 110, power = 10 ** Math.floor(Math.log10(long));
     const length = [5, 2, 1].map((one) => one * power).find((one) => one <= long), width = length / metres;
     const x = 12, y = canvas.clientHeight - 30;
+    pen.fillStyle = colour("--sea");
+    pen.fillRect(x - 2, y - 2, width + 4, 7);
     pen.fillStyle = colour("--ink");
     pen.fillRect(x, y, width, 3);
-    pen.font = "11px system-ui, sans-serif";
-    pen.fillText(length >= 1000 ? `${(length / 1000).toLocaleString("en")} km` : `${length} m`, x, y - 5);
+    write([[length >= 1000 ? `${(length / 1000).toLocaleString("en")} km` : `${length} m`, x, y - 5, "left"]], colour, "--ink");
   };
   let waiting = false;
   const draw = () => {
@@ -244,7 +255,7 @@
       pen.setTransform(ratio, 0, 0, ratio, 0, 0);
       pen.clearRect(0, 0, width, height);
       const style = getComputedStyle(document.documentElement), colour = (name) => style.getPropertyValue(name).trim();
-      graticule(colour);
+      const labels = graticule(colour);
       const colours = Object.fromEntries(tones.map((tone) => [tone.name, colour(`--${tone.name}`)]));
       const near = state.shown.filter(({ box }) => box && px(box[2]) > -9 && px(box[0]) < width + 9 && py(box[3]) < height + 9 && py(box[1]) > -9);
       for (const tone of [...tones].reverse()) {
@@ -270,6 +281,7 @@
         pen.strokeStyle = colour("--focus");
         pen.stroke();
       }
+      write(labels, colour, "--quiet");
       bar(colour);
     });
   };
