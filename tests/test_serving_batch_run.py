@@ -3,12 +3,14 @@ import shutil
 
 import pytest
 from batch_stand_ins import deadly, entry_of, scenes_named
+from s3_stand_in import s3_server
 
 from serving.batch.cluster import LOCAL, open_cluster
 from serving.batch.fingerprint import Hashes
 from serving.batch.journal import open_journal
+from serving.batch.manifest_file import read_manifest
 from serving.batch.run import Dispatch, Means, run
-from serving.batch.scenes import Scene
+from serving.batch.scenes import Scene, plan_scenes
 from serving.batch.settings import BatchSettings
 from serving.batch.storage import RECEIPT, LocalTarget, open_target
 from serving.batch.worker import Order, carry_out
@@ -140,38 +142,70 @@ def test_model_that_is_not_the_one_of_the_batch_is_refused(order, warm, place):
     assert not (place.folder / "flood").exists()
 
 
-def test_bucket_gets_products_and_gives_inputs(order, warm, tmp_path, model):
-    """Inputs come from a bucket and are named by their URL; products go to one, and are kept the next time."""
-    import fsspec
+@pytest.fixture(scope="module")
+def bucket():
+    """Return the objects of a server that speaks S3, which every s3:// URL of these tests means."""
+    with s3_server() as (objects, environment), pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield objects
 
-    bucket = fsspec.filesystem("memory")
-    bucket.put_file(str(tmp_path / "in/a.tif"), "/k/in/a.tif")
-    asked = order(inputs={"post": "memory://k/in/a.tif"})
-    asked = Order(asked.scene, asked.options, model, "memory://k/out")
+
+def test_bucket_gets_products_and_gives_inputs(bucket, order, warm, tmp_path, model):
+    """Inputs come from a bucket and are named by their URL; products go to one, and are kept the next time."""
+    bucket["/k/in/a.tif"] = (tmp_path / "in/a.tif").read_bytes()
+    asked = order(inputs={"post": "s3://k/in/a.tif"})
+    asked = Order(asked.scene, asked.options, model, "s3://k/out")
     outcome = carry_out(asked, *warm)
     assert outcome.state == "done", outcome.message
     made = entry(outcome)
-    assert made["result"]["provenance"]["inputs"][0]["href"] == "memory://k/in/a.tif"
-    item = json.loads(bucket.cat_file("/k/out/flood/a/a_item.json"))
-    assert [link["href"] for link in item["links"] if link["rel"] == "derived_from"] == ["memory://k/in/a.tif"]
+    assert sorted(path.partition("/a_")[2] for path in bucket if path.startswith("/k/out/flood/a/")) == PRODUCTS
+    assert made["result"]["provenance"]["inputs"][0]["href"] == "s3://k/in/a.tif"
+    item = json.loads(bucket["/k/out/flood/a/a_item.json"])
+    assert [link["href"] for link in item["links"] if link["rel"] == "derived_from"] == ["s3://k/in/a.tif"]
     known = {"key": made["key"], "products": tuple(made["result"]["products"].values())}
-    assert carry_out(Order(asked.scene, asked.options, model, "memory://k/out", **known), *warm).state == "kept"
-    missing = Order(Scene("b", "flood", {"post": "memory://k/in/b.tif"}, {}), asked.options, model, "memory://k/out")
+    assert carry_out(Order(asked.scene, asked.options, model, "s3://k/out", **known), *warm).state == "kept"
+    bucket["/k/in/a.tif"] += b"more"
+    assert carry_out(Order(asked.scene, asked.options, model, "s3://k/out", **known), *warm).state == "done"
+    missing = Order(Scene("b", "flood", {"post": "s3://k/in/b.tif"}, {}), asked.options, model, "s3://k/out")
     assert carry_out(missing, *warm).code == "usage"
 
 
-def test_journal_in_a_bucket_is_read_back(tmp_path):
+def test_bucket_that_is_away_can_pass(order, warm, model, bucket, monkeypatch):
+    """A bucket that answers with an error is a failure that can pass, not one of the scene."""
+
+    def fall(*_):
+        raise OSError(5, "reset by peer")
+
+    monkeypatch.setattr("obstore.fsspec.FsspecStore.ukey", fall)
+    asked = order(inputs={"post": "s3://k/in/a.tif"})
+    assert carry_out(asked, *warm).code == "runtime_unavailable"
+
+
+def test_manifest_in_a_bucket_is_read(bucket):
+    """Relative paths are relative to the manifest's URL, and a pattern finds objects."""
+    bucket["/m/set/m.csv"] = b"hazard,post\nflood,in/a.tif\n"
+    bucket["/m/set/in/a.tif"] = b"x"
+    with read_manifest("s3://m/set/m.csv", None) as (rows, base):
+        (scene,) = plan_scenes(rows, base)
+    assert (scene.id, scene.inputs) == ("a", {"post": "s3://m/set/in/a.tif"})
+    with read_manifest("s3://m/set/in/*.tif", "flood") as (rows, base):
+        assert plan_scenes(rows, base, "flood") == [scene]
+
+
+def test_journal_in_a_bucket_is_read_back(bucket):
     """Lines go up as segments, the end joins them, and a new batch finds them either way."""
-    target = open_target(f"memory://journal-{tmp_path.name}/out")
+    target = open_target("s3://j/out")
     target.prepare()
     with open_journal(target) as journal:
         journal.append(entry_of("a"))
         journal.send()
         journal.append(entry_of("b"))
+    assert len([path for path in bucket if path.startswith("/j/")]) == 2
     with open_journal(target) as journal:
         journal.append(entry_of("c"))
         journal.join()
-    assert target.names(".tocsin/journal") == []
+    assert [path for path in bucket if path.startswith("/j/")] == ["/j/out/.tocsin/journal.jsonl"]
     with open_journal(target) as journal:
         assert [each.id for each in journal.entries([("flood", name) for name in "abc"])] == ["a", "b", "c"]
 
