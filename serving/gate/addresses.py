@@ -7,8 +7,9 @@ rebinding); here the client gets the address that was judged, while TLS still pr
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
+from functools import cache, partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from pathlib import Path
 from typing import Final
 
 import httpx
@@ -115,15 +116,9 @@ class PinnedTransport(httpx.AsyncBaseTransport):
     def __init__(self, settings: ServiceSettings, resolver: Resolve = resolve) -> None:
         self._settings = settings
         self._resolve = resolver
-        authorities = settings.reference_ca
-        context = (
-            httpx.create_ssl_context(trust_env=False)
-            if authorities is None
-            else ssl.create_default_context(cafile=authorities)
-        )
         # No connection is kept: one that was made for a host could serve another one on the same address.
         limits = httpx.Limits(max_keepalive_connections=0)
-        self._inner = httpx.AsyncHTTPTransport(verify=context, trust_env=False, limits=limits)
+        self._inner = httpx.AsyncHTTPTransport(verify=_trusting(settings.reference_ca), trust_env=False, limits=limits)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request to the first address of its host that answers.
@@ -157,3 +152,11 @@ class PinnedTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close every connection."""
         await self._inner.aclose()
+
+
+@cache
+def _trusting(authorities: Path | None) -> ssl.SSLContext:
+    """Return what proves names: to read a hundred authorities takes long enough to be done once."""
+    if authorities is None:
+        return httpx.create_ssl_context(trust_env=False)
+    return ssl.create_default_context(cafile=authorities)

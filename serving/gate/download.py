@@ -107,7 +107,7 @@ class Downloader:
         async with self._answer(target) as response:
             text = b"".join([block async for block in self._blocks(target, response, DOCUMENT_BYTES)])
         try:
-            return json.loads(text)
+            return await to_thread.run_sync(json.loads, text)
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{target.place.shown}, which is no JSON", "a STAC item", "check the reference") from error
 
