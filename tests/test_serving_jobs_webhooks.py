@@ -25,6 +25,8 @@ class Receiver:
 
     def __init__(self, *statuses):
         self.got = []
+        self.answers = threading.Event()
+        self.answers.set()
         self._statuses = list(statuses)
         outer = self
 
@@ -32,6 +34,7 @@ class Receiver:
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 outer.got.append((self.path, dict(self.headers), body))
+                outer.answers.wait()
                 self.send_response(outer._statuses.pop(0) if len(outer._statuses) > 1 else outer._statuses[0])
                 self.send_header("Location", "/elsewhere")
                 self.send_header("Content-Length", "0")
@@ -47,6 +50,7 @@ class Receiver:
 
     def close(self):
         """Stop."""
+        self.answers.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -157,6 +161,20 @@ def test_what_was_not_told_is_told_by_the_next_service(job_settings, receive):
         with Messenger(settings, jobs.folders):
             until(lambda: receiver.got, "a message")
     assert json.loads(receiver.got[0][2])["data"]["state"] == "cancelled"
+
+
+def test_a_host_that_never_answers_keeps_no_service_from_stopping(job_settings, receive):
+    """The messenger is gone while the host still thinks, and what it did not take is still to be told."""
+    receiver = receive(200)
+    receiver.answers.clear()
+    settings = ServiceSettings(state=job_settings.state, webhook_secret=SECRET, webhook_hosts=(receiver.host,))
+    with Jobs(settings) as jobs:
+        job = submit(jobs, webhook=f"http://{receiver.host}/")
+        jobs.cancel(job.id)
+        with Messenger(settings, jobs.folders):
+            until(lambda: receiver.got, "a message")
+        assert not receiver.answers.is_set()
+        assert jobs.folders.hook(job.id).exists()
 
 
 def test_a_forgotten_job_is_told_to_nobody(job_settings, job_folders, job_store, receive):

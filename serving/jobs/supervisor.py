@@ -167,7 +167,8 @@ class Supervisor:
         if held is None:
             return
         try:
-            self._supervise(folders)
+            with Messenger(self.settings, folders):
+                self._supervise(folders)
         finally:
             for worker in self._workers:
                 worker.tell_to_stop()
@@ -181,18 +182,17 @@ class Supervisor:
         store: JobStore | None = None
         sweep: Sweep | None = None
         due = 0.0
-        with Messenger(self.settings, folders):
-            while not self._stop.is_set():
-                died = [worker.look() for worker in self._workers]
-                if any(died) or time.monotonic() >= due:
-                    due = time.monotonic() + SWEEP_S
-                    try:
-                        store = store or JobStore(store_url(self.settings))
-                        sweep = sweep or Sweep(self.settings, folders, store)
-                        self._kill(sweep.sweep())
-                    except (TocsinError, OSError) as error:
-                        _log.warning("open jobs could not be looked at: %s", error)
-                self._stop.wait(LOOK_S)
+        while not self._stop.is_set():
+            died = [worker.look() for worker in self._workers]
+            if any(died) or time.monotonic() >= due:
+                due = time.monotonic() + SWEEP_S
+                try:
+                    store = store or JobStore(store_url(self.settings))
+                    sweep = sweep or Sweep(self.settings, folders, store)
+                    self._kill(sweep.sweep())
+                except (TocsinError, OSError) as error:
+                    _log.warning("open jobs could not be looked at: %s", error)
+            self._stop.wait(LOOK_S)
         if store is not None:
             store.close()
 

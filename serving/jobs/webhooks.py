@@ -129,20 +129,21 @@ class Messenger:
             self._bell.close()
 
     def _run(self) -> None:
-        store: JobStore | None = None
         # No proxy of the environment, no redirect: the host that was allowed is spoken to, and no other.
-        with (
-            httpx.Client(timeout=TIMEOUT_S, follow_redirects=False, trust_env=False) as client,
-            ThreadPoolExecutor(AT_ONCE, thread_name_prefix="webhook") as pool,
-        ):
-            while not self._stop.is_set():
-                try:
-                    store = store or JobStore(store_url(self._settings))
-                    for facts in self._due_now(store):
-                        pool.submit(self._tell, client, facts)
-                except TocsinError as error:
-                    _log.warning("webhooks have to wait: %s", error)
-                self._bell.listen(LOOK_S)
+        client = httpx.Client(timeout=TIMEOUT_S, follow_redirects=False, trust_env=False)
+        pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="webhook")
+        store: JobStore | None = None
+        while not self._stop.is_set():
+            try:
+                store = store or JobStore(store_url(self._settings))
+                for facts in self._due_now(store):
+                    pool.submit(self._tell, client, facts)
+            except TocsinError as error:
+                _log.warning("webhooks have to wait: %s", error)
+            self._bell.listen(LOOK_S)
+        # A host that takes its time does not keep the service from stopping: it is told again by the next one.
+        pool.shutdown(wait=False, cancel_futures=True)
+        client.close()
         if store is not None:
             store.close()
 
