@@ -126,6 +126,14 @@ def test_failure_that_lasts_is_kept_and_any_other_is_tried(order, warm, tmp_path
     assert carry_out(order(key=key, code="not_a_raster"), *warm).state == "failed"
 
 
+def test_products_go_when_the_new_input_cannot_be_scored(order, warm, tmp_path, place):
+    """A scene whose file became a broken one keeps no products of the old file."""
+    carry_out(order(), *warm)
+    (tmp_path / "in/a.tif").write_bytes(b"no raster")
+    assert carry_out(order(), *warm).code == "not_a_raster"
+    assert not (place.folder / "flood/a").exists()
+
+
 def test_file_that_vanished_is_the_failure_of_its_scene(order, warm, tmp_path, place):
     """A missing file fails with its path, and leaves no folder."""
     (tmp_path / "in/a.tif").unlink()

@@ -115,6 +115,12 @@ class LocalTarget:
                 final.rename(old / "old")
             made.rename(final)
 
+    def withdraw(self, name: str) -> None:
+        """Take a scene's folder away, whole."""
+        if (self.folder / name).exists():
+            with _full(self.path(name)), self.aside() as old:
+                (self.folder / name).rename(old / "old")
+
     def has(self, names: Iterable[str]) -> bool:
         """Say whether all of these are there."""
         return all((self.folder / name).is_file() for name in names)
@@ -193,14 +199,15 @@ class RemoteTarget:
         """Upload the files of a folder, the class raster last; an older one goes first."""
         files = sorted(path for path in made.iterdir() if path.name != RECEIPT)
         files.sort(key=lambda path: path.name.endswith(CLASS_SUFFIX))
-        folder = self._name(name)
+        self.withdraw(name)
         with _answering(self.path(name)):
-            self._system.invalidate_cache()
-            there = self._system.ls(folder, detail=False) if self._system.exists(folder) else []
-            for old in sorted(there, key=lambda each: not str(each).endswith(CLASS_SUFFIX)):
-                self._system.rm_file(old)
             for path in files:
-                self._system.put_file(str(path), f"{folder}/{path.name}")
+                self._system.put_file(str(path), self._name(f"{name}/{path.name}"))
+
+    def withdraw(self, name: str) -> None:
+        """Remove a scene's objects, the class raster first."""
+        for old in sorted(self.names(name), key=lambda each: not each.endswith(CLASS_SUFFIX)):
+            self.remove(old)
 
     def has(self, names: Iterable[str]) -> bool:
         """Say whether all of these are there."""

@@ -157,7 +157,13 @@ def carry_out(order: Order, scorer: Scorer, hashes: Hashes) -> Outcome:
         key = scene_key(order.scene, options, order.model, hashes)
         if order.key == key and (order.code in LASTING if order.code else target.has(order.products)):
             return Outcome("kept")
-        line = _left_behind(order, key, target) or _scored(order, key, (scorer, options, target), started)
+        try:
+            line = _left_behind(order, key, target) or _scored(order, key, (scorer, options, target), started)
+        except TocsinError as error:
+            if error.code in LASTING:
+                # The new input cannot be scored: nobody shall take the products of the old one for its own.
+                target.withdraw(order.folder)
+            raise
         return Outcome("done", line)
     except Exception as error:  # noqa: BLE001 - the border of a worker: a scene never stops a batch
         return _failed(order, key, error, time.monotonic() - started)
