@@ -257,7 +257,7 @@ class TokenEncoder(Encoder):
             grid_1CHW = nn.functional.interpolate(grid_1CHW, size=(rows, cols), mode="bicubic", align_corners=False)
             grid_1LC = grid_1CHW.flatten(2).transpose(1, 2)
         starts = [getattr(parts, name) for name in ("cls_token", "distillation_token") if hasattr(parts, name)]
-        start_BLC = (torch.cat(starts, dim=1) + first_1LC).expand(len(x_BCHW), -1, -1)
+        start_BLC = (torch.cat(starts, dim=1) + first_1LC).expand(x_BCHW.shape[0], -1, -1)
         return torch.cat([start_BLC, patches_BCHW.flatten(2).transpose(1, 2) + grid_1LC], dim=1), (rows, cols)
 
 

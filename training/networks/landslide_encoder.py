@@ -48,4 +48,4 @@ class EncoderEmbedding(Embedding):
             features = nn.functional.interpolate(features, scale_factor=factor, mode="bilinear", align_corners=False)
         level = levels(seen, self.config).to(features.dtype)
         embedded = torch.cat([self.out(features), level], dim=1)
-        return embedded.reshape(len(seen.power), -1, *features.shape[-2:])
+        return embedded.reshape(seen.power.shape[0], -1, *features.shape[-2:])
