@@ -19,6 +19,7 @@ INTERNAL_EXIT = 1
 """Exit code of a failure that no error of ours describes: a defect in tocsin."""
 
 EXTRAS = {
+    "anyio": "serve",
     "bentoml": "serve",
     "dask": "batch",
     "distributed": "batch",
@@ -33,6 +34,7 @@ EXTRAS = {
     "peft": "train",
     "prometheus_client": "serve",
     "pyarrow": "batch",
+    "platformdirs": "serve",
     "pytriton": "triton",
     "safetensors": "train",
     "starlette": "serve",
