@@ -61,6 +61,8 @@ def test_wheel_holds_four_packages_and_the_models(wheel: Path, root: Path):
     assert shipped <= names
     recipes = {path.relative_to(root).as_posix() for path in (root / "training").rglob("*.yaml")}
     assert recipes <= names
+    page = {path.relative_to(root).as_posix() for path in (root / "serving/batch/page").iterdir()}
+    assert page <= names
 
 
 def test_environment_has_numpy_2(elsewhere: Path, tmp_path: Path):

@@ -49,7 +49,7 @@ def opened(browser, path):
     asked = [each["params"]["request"]["url"] for each in messages if each["method"] == "Network.requestWillBeSent"]
     assert errors == []
     assert asked, "the page itself is a request"
-    assert [url for url in asked if not url.startswith(("file://", "data:"))] == []
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
 
 
 def names(script):

@@ -125,9 +125,9 @@ def _row(scene: Ranked) -> Row:
     entry, result, error = scene.entry, scene.entry.result, scene.entry.error
     if result is None or scene.finding is None:
         assert error is not None, "a scene without a result has an error"
-        more = [("Code", error.code), ("Reason", error.message), *_effort(entry)]
         said = f"{error.code}: {error.message}"
-        return Row(cells=(None, None, entry.id, entry.hazard, said, None, None), tone="failed", more=more)
+        cells = (None, None, entry.id, entry.hazard, said, None, None)
+        return Row(cells=cells, tone="failed", more=_effort(entry))
     outline, acquired, products = footprint_of(result.scene), result.scene.acquired, result.products
     when = None if acquired is None else acquired.astimezone(UTC).strftime("%Y-%m-%dT%H:%M")
     return Row(
