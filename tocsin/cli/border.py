@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(describe(stopped, arguments), stopped.exit_code, arguments)
     except Exception as error:  # noqa: BLE001 - the process border: whatever happens ends as an exit code and one message
         failure = describe(error, arguments)
-        if failure.code == "internal":
+        if not isinstance(error, TocsinError) and failure.code == "internal":
             traceback.print_exc(file=sys.stderr)
         return _report(failure, exit_code_of(error), arguments)
 
