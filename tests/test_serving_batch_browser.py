@@ -68,7 +68,6 @@ def write_quicklooks(folder, entries):
             Image.new("RGB", (80, 60), (0, 114, 178)).save(folder / name)
 
 
-@pytest.mark.slow
 def test_a_browser_opens_the_report_sorts_filters_and_shows_a_scene(browser, tmp_path):
     """Ranked first, then by what is asked; failures with code and reason; names of any kind are text."""
     write_report(one_of_each(), Folder(tmp_path))

@@ -6,6 +6,7 @@ import json
 import pytest
 from batch_entries import Folder, done, failed, flood, landslide, volcano
 
+from serving.batch import ranking
 from serving.batch.findings import finding_of, interleave, km2_text, share_text
 from serving.batch.ranking import PLACES, write_ranking
 from serving.batch.ranks import RankedEntries
@@ -131,6 +132,19 @@ def test_what_has_no_polygon_or_no_place_says_so(tmp_path):
     assert outline["geometry"]["type"] == "Polygon"
     assert "could not be read (FileNotFoundError)" in outline["properties"]["why"]
     assert nowhere["geometry"] is None
+
+
+def test_after_the_first_scenes_outlines_stand_for_places(tmp_path, monkeypatch):
+    """Polygons are read for so many scenes only, and the file says for how many."""
+    monkeypatch.setattr(ranking, "WITH_PLACES", 1)
+    scenes = [
+        done(name, flood(flood_km2=km2), products=write_polygons(tmp_path, f"{name}.geojson", polygon(1, km2)))
+        for name, km2 in (("first", 2), ("second", 1))
+    ]
+    found = features(tmp_path, *scenes)
+    assert [feature["properties"]["area_km2"] for feature in found] == [2, None]
+    assert found[1]["geometry"]["type"] == "Polygon"
+    assert json.loads((tmp_path / "ranking.geojson").read_text())["tocsin:scenes_with_places"] == 1
 
 
 def test_an_empty_scene_is_unknown_and_never_nothing_found():

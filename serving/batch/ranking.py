@@ -2,8 +2,8 @@
 
 A scene is in it when something was found there. It stands there with up to five places, its leading polygons: flood
 water by area, cells by their rank, deformation by the probability of its highest chip. A scene whose finding has no
-polygon stands there with its outline, and so does every scene after the first thousand; a picture of
-phase has no place.
+polygon stands there with its outline, and so does every scene after the first thousand, which the file says; a picture
+of phase has no place.
 """
 
 import heapq
@@ -41,7 +41,8 @@ def write_ranking(entries: Iterable[Entry], target: Target) -> dict[str, str]:
         Path of the output by its name.
     """
     with RankedEntries(entries) as ranked, target.open_whole("ranking.geojson") as file:
-        head = {"type": "FeatureCollection", "tocsin:order": ORDER, "tocsin:scenes_found": ranked.found}
+        head: dict[str, Any] = {"type": "FeatureCollection", "tocsin:order": ORDER}
+        head |= {"tocsin:scenes_found": ranked.found, "tocsin:scenes_with_places": WITH_PLACES}
         file.write((json.dumps(head)[:-1] + ', "features": [').encode())
         separator = "\n"
         for scene in ranked.in_order():
