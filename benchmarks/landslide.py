@@ -306,7 +306,7 @@ def print_classes(judge: Judge, chips: list[LandslideChip]) -> None:
     for number, looked in ((ACQUISITIONS, chips), (1, [one_look(chip) for chip in chips])):
         for heights in ("yes", "no"):
             shown = looked if heights == "yes" else [replace(c, dem=np.full_like(c.dem, np.nan)) for c in looked]
-            probability, _ = judge.look(shown)
+            probability = judge.look(shown).classes
             areas = [auroc(probability[:, code], truth == code) for code in CLASS_NAMES]
             error = calibration_error(np.minimum(1 - probability[:, NONE], 1.0), truth != NONE)
             row(f"{number} + {number}", heights, *areas, float(np.mean([area or math.nan for area in areas])), error)

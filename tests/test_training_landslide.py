@@ -1,5 +1,6 @@
 """Landslide training: pairs drawn once, what is held out, losses, both stages, figures, and a whole tiny recipe."""
 
+import dataclasses
 import json
 import math
 import os
@@ -16,9 +17,10 @@ pytest.importorskip("lightning", reason="needs the extra train")
 
 from tocsin.errors import UsageError  # noqa: E402 - after the skips: they need torch
 from tocsin.grid import Grid, Window  # noqa: E402
-from tocsin.hazards.landslide import CHIP  # noqa: E402
+from tocsin.hazards.landslide import CHIP, CHIP_KM2  # noqa: E402
+from tocsin.landslide_cells import COUNT_ERROR  # noqa: E402
 from tocsin.raster.aligned import align  # noqa: E402
-from training import checkpoints, landslide  # noqa: E402
+from training import checkpoints, landslide, landslide_figures  # noqa: E402
 from training.datasets import burst_chips, landslide_pairs  # noqa: E402
 from training.datasets.burst_chips import BurstChips, Scarred, finer, heads_within, place_of  # noqa: E402
 from training.datasets.landslide_pairs import Draw, LandslidePairs  # noqa: E402
@@ -47,7 +49,9 @@ TINY = {
     "segmentation": {"name": "segmentation", "steps": 3, "batch": 2},
     "precision": "32-true",
 }  # fmt: skip
-PLAIN = LandslideAugmentation(all_acquisitions_share=1, lost_band_share=0, no_dem_share=0, hole_share=0, offset_db=0)
+PLAIN = LandslideAugmentation(
+    all_acquisitions_share=1, smoothed_share=0, lost_band_share=0, no_dem_share=0, hole_share=0, offset_db=0
+)
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +185,42 @@ def test_augmentation_leaves_something_on_each_side(pairs):
     assert without >= {(True, False, False), (False, False, False), (True, True, False)}
 
 
+def test_despeckling_keeps_edges_and_what_is_missing():
+    """Speckle falls by half or more at least now and then, a fall of 12 dB stays where it is, no data stays no data."""
+    random = np.random.default_rng(1)
+    truth = np.where(np.arange(CHIP) < 64, -10.0, -22.0)
+    side = (truth + random.normal(0, 1, (3, 2, CHIP, CHIP))).astype(np.float32)
+    side[0, 1, 40:50, 30:90] = np.nan
+    chip = burst_chips.LandslideChip(side, side, side[0, 0], np.zeros((CHIP, CHIP), np.bool_), 0)
+    settings = PLAIN.model_copy(update={"smoothed_share": 1})
+    left = []
+    for seed in range(12):
+        pre, post, dem, _ = augment_pair(chip, settings, np.random.default_rng(seed))
+        assert np.isnan(pre).sum() == np.isnan(side).sum()
+        assert sorted(np.isnan(post).sum(axis=(1, 2, 3))) == [0, 0, 600]
+        assert np.nanstd(dem) == pytest.approx(np.nanstd(side[0, 0]), rel=1e-5)
+        halves = np.split(pre if np.nanmean(pre[..., :64]) > -16 else pre[..., ::-1], 2, axis=-1)
+        assert np.nanmean(halves[0]) - np.nanmean(halves[1]) == pytest.approx(12, abs=0.3)
+        assert np.nanmean(halves[0][..., -1]) - np.nanmean(halves[1][..., 0]) > 9
+        left.append(np.nanstd(halves[0][..., :40]))
+    assert min(left) < 0.5
+    assert max(left) < 1
+
+
+def test_the_error_of_the_number_is_that_of_its_logarithm(pairs):
+    """Expected numbers twice or half as high as the true ones are an error of ln 2; chips with few do not count."""
+    heads = np.array([10, 40, 20, 3, 0, 12])
+    chips = [dataclasses.replace(pairs[0], heads=int(number)) for number in heads]
+    expected = np.array([20, 20, 40, 90, 1, 6])
+    said = landslide_figures._counted(chips, np.log(expected / CHIP_KM2))
+    assert said["chips"] == 4
+    assert said["log_error"] == pytest.approx(math.log(2))
+    assert said["expected"] == pytest.approx(expected.sum())
+    assert said["true"] == heads.sum()
+    few = landslide_figures._counted(chips[3:5], np.log(expected[3:5] / CHIP_KM2))
+    assert few == {"chips": 0, "expected": pytest.approx(91), "true": 3}
+
+
 def test_the_number_is_learnt_without_bias():
     """The mean of counts minimises the loss, and its closed form for one count is that of the geometric law."""
     counts = torch.tensor([0.0, 0, 0, 8])
@@ -263,6 +303,9 @@ def test_a_recipe_becomes_a_checkpoint_with_figures_held_out(shared):
     assert sum(report["simulated"]["per_class"]) == 12
     assert set(facts.output_calibrations) == {"mask"}
     assert all(row.split == "held out" for row in facts.metrics)
+    errors = [row.value for row in facts.metrics if row.metric == COUNT_ERROR]
+    counted = report["simulated"]["three"]["count"]
+    assert errors == ([counted["log_error"]] if counted["chips"] else [])
     assert sorted(path.name.split("-")[0] for path in trained.checkpoint.parent.glob("*-*.safetensors")) == [
         "presence",
         "segmentation",

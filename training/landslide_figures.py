@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tocsin.detection_figures import auroc
 from tocsin.hazards.landslide import ACQUISITIONS, CHIP, CHIP_KM2, GSD_M, HIGH, LOW, NONE, STEP, class_of_density
+from tocsin.landslide_cells import COUNT_ERROR
 from tocsin.manifest import MetricRow
 from tocsin.simulate import ScarSettings
 from training.datasets.burst_chips import (
@@ -47,8 +48,28 @@ SIZES: Final = {
     ),
     "small": Scarred(SMALL_PX, ScarSettings(pixel_m=PIXEL_M, landslide_share=1.0, large_share=0.0), around=True),
 }
+COUNTED: Final = 10
+"""Landslides from which a chip's number is compared: chance alone moves smaller numbers more."""
 COMMAND: Final = "tocsin train landslide --data DATA"
 RATIO: Final = "VH log-ratio of the same acquisitions"
+
+
+class Looks(NamedTuple):
+    """What a network says of N chips.
+
+    Attributes
+    ----------
+    classes
+        float64 [N, 3]: probabilities of none, low and high.
+    masks
+        float32 [N, H, W]: log odds of each pixel.
+    log_density
+        float64 [N]: natural logarithm of landslides per km2.
+    """
+
+    classes: NDArray[np.float64]
+    masks: NDArray[np.float32]
+    log_density: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -69,9 +90,9 @@ class Judge:
     temperature: float
     threshold: float
 
-    def look(self, chips: Sequence[LandslideChip]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Return probabilities of the classes [N, 3] and log odds of each pixel [N, H, W]."""
-        classes, masks = [], []
+    def look(self, chips: Sequence[LandslideChip]) -> "Looks":
+        """Return what the network says of chips."""
+        classes, masks, log_density = [], [], []
         with torch.inference_mode():
             for start in range(0, len(chips), BATCH):
                 some = chips[start : start + BATCH]
@@ -83,7 +104,8 @@ class Judge:
                 said = self.network(pre, post, dem)
                 classes.append(torch.softmax(said.density_class.double() / self.temperature, dim=1).numpy())
                 masks.append(said.mask[:, 0].numpy())
-        return np.concatenate(classes), np.concatenate(masks)
+                log_density.append(said.log_density.double().numpy())
+        return Looks(*(np.concatenate(part) for part in (classes, masks, log_density)))
 
     def call(self, probability: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return the class of each chip: the highest one that is reached, as cells are decided."""
@@ -153,16 +175,39 @@ def _simulated(
     }
     found: dict[str, Any] = {"chips": len(test), "per_class": np.bincount(truth, minlength=3).tolist()}
     for name, (chips, number) in shown.items():
-        probability, masks = judge.look(chips)
+        probability, masks, log_density = judge.look(chips)
         found[name] = {
             "macro_auc": macro_auc(probability, truth),
             "accuracy": float((judge.call(probability) == truth).mean()),
             "vh_log_ratio": macro_auc(ratios[number].judge(test), truth),
             "pixels": _pixels(chips, masks, number),
+            "count": _counted(chips, log_density),
         }
     found["slope_only"] = macro_auc(flat.judge(test), truth)
     found["baselines"] = {"ratio": ratios[ACQUISITIONS].name, "ratio_of_one": ratios[1].name, "slope": flat.name}
     return found
+
+
+def _counted(chips: Sequence[LandslideChip], log_density: NDArray[np.float64]) -> dict[str, Any]:
+    """Return how far the expected number is from the true one in chips with several landslides, and all sums."""
+    heads = np.array([chip.heads for chip in chips])
+    expected = np.exp(log_density) * CHIP_KM2
+    some = heads >= COUNTED
+    sums = {"expected": float(expected.sum()), "true": float(heads.sum())}
+    if not some.any():
+        return {"chips": 0, **sums}
+    true = heads[some]
+    return {
+        "chips": int(some.sum()),
+        "log_error": _rms(np.log(expected[some] / true)),
+        "log_error_of_the_mean": _rms(np.log(true.mean() / true)),
+        **sums,
+    }
+
+
+def _rms(values: NDArray[np.float64]) -> float:
+    """Return the root mean square."""
+    return float(np.sqrt(np.mean(values**2)))
 
 
 def _quiet(judge: Judge, series: Iterable[BurstSeries], baseline: Counted) -> dict[str, Any]:
@@ -182,7 +227,7 @@ def _quiet(judge: Judge, series: Iterable[BurstSeries], baseline: Counted) -> di
             chips = list(_tiled(stack, split))
             if not chips:
                 continue
-            probability, masks = judge.look(chips)
+            probability, masks, _ = judge.look(chips)
             called.append(judge.call(probability))
             by_ratio.append(judge.call(baseline.judge(chips)))
             chance.append(np.array([_mean_chance(chip, mask) for chip, mask in zip(chips, masks, strict=True)]))
@@ -227,8 +272,8 @@ def _injected(judge: Judge, bursts: BurstChips, size: str) -> dict[str, Any]:
             chips.append(replace(chip, dem=np.full_like(chip.dem, np.nan)))
     three_looks, one = chips, [one_look(chip) for chip in chips]
     return {
-        "three": _pixels(three_looks, judge.look(three_looks)[1], ACQUISITIONS),
-        "one": _pixels(one, judge.look(one)[1], 1),
+        "three": _pixels(three_looks, judge.look(three_looks).masks, ACQUISITIONS),
+        "one": _pixels(one, judge.look(one).masks, 1),
     }
 
 
@@ -268,6 +313,11 @@ def metric_rows(report: dict[str, Any]) -> tuple[MetricRow, ...]:
             (f"slope only: {simulated['baselines']['slope']}", simulated["slope_only"]),
         ):
             rows.append((relief, metric, simulated[key]["macro_auc"], baseline, value, simulated["chips"]))
+    counted = simulated["three"]["count"]
+    if counted["chips"]:
+        typical = f"the mean number of chips with {COUNTED} or more"
+        own, plain = counted["log_error"], counted["log_error_of_the_mean"]
+        rows.append((f"{relief}, {COUNTED} or more in a chip", COUNT_ERROR, own, typical, plain, counted["chips"]))
     named = {
         "held_out_bursts": "OPERA RTC-S1, bursts in California that were not learnt from",
         "forest": "OPERA RTC-S1, Papua New Guinea before the event, VH alone",

@@ -52,6 +52,7 @@ class LandslideAugmentation(Part):
     """What may happen to a pair without moving its landslides."""
 
     all_acquisitions_share: float = Field(0.6, ge=0, le=1, description="Share of sides that keep three acquisitions.")
+    smoothed_share: float = Field(0.3, ge=0, le=1, description="Share of chips that are despeckled.")
     lost_band_share: float = Field(0.25, ge=0, le=1, description="Share of chips that lose a band, mostly VV.")
     no_dem_share: float = Field(0.5, ge=0, le=1, description="Share of chips without terrain heights.")
     hole_share: float = Field(0.15, ge=0, le=1, description="Share of chips with a rectangle of no data.")

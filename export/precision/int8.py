@@ -1,4 +1,7 @@
-"""INT8: static quantisation (QDQ) between the first and the last weighted layer, float32 around it.
+"""INT8: static quantisation (QDQ) from the first to the last weighted layer, float32 around it.
+
+Between weighted layers everything is quantised as well, or nothing, as is asked: the first is faster, and the second
+keeps sums, means and joined channels of unlike ranges as they are.
 
 Weights are quantised per channel, to seven bits of the eight: x86 processors without VNNI add pairs of products in 16
 bits and would saturate on more, that is, give another map than the machine that this graph passed its gate on.
@@ -16,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from export.precision.layers import finished, inner_nodes
+from export.precision.layers import WEIGHTED, finished, inner_nodes
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -37,7 +40,7 @@ class Quantiser:
 
         self._folder = TemporaryDirectory(prefix="tocsin-")
         self._model, self._ranges = Path(self._folder.name) / "model.onnx", Path(self._folder.name) / "ranges.json"
-        self._inner = [node.name for node in inner_nodes(model.graph)]
+        self._inner = {node.name: node.op_type in WEIGHTED for node in inner_nodes(model.graph)}
         self._props = {each.key: each.value for each in model.metadata_props}
         self._producer = model.producer_name, model.producer_version
         # Shapes alone: what else the preparation does would double weights that several layers share.
@@ -52,7 +55,13 @@ class Quantiser:
         """Remove the working files."""
         self._folder.cleanup()
 
-    def quantised(self, kept: Collection[str] = (), batches: Iterable[Mapping[str, FloatArray]] | None = None) -> bytes:
+    def quantised(
+        self,
+        kept: Collection[str] = (),
+        batches: Iterable[Mapping[str, FloatArray]] | None = None,
+        *,
+        between: bool = True,
+    ) -> bytes:
         """Return the quantised graph.
 
         Parameters
@@ -61,6 +70,8 @@ class Quantiser:
             Names of the nodes that stay in float32.
         batches
             Inputs to calibrate on; None: the ranges found before.
+        between
+            Whether what lies between weighted layers is quantised too.
         """
         from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
@@ -75,7 +86,9 @@ class Quantiser:
                 reduce_range=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
-                nodes_to_quantize=[name for name in self._inner if name not in kept],
+                nodes_to_quantize=[
+                    name for name, weighted in self._inner.items() if name not in kept and (weighted or between)
+                ],
                 calibrate_method=CalibrationMethod.MinMax,
                 calibration_cache_path=self._ranges,
             )

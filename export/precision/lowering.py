@@ -25,8 +25,8 @@ logger = logging.getLogger("tocsin.export")
 LOWER: Final[tuple[Precision, ...]] = ("fp16", "int8")
 RANKED_ON: Final = 4
 """Calibration chips that layers are ranked on when INT8 fails its gate."""
-FIRST_KEPT: Final = 4
-"""Layers that stay in float32 then; twice as many each time that it fails again."""
+MORE_KEPT: Final = 4
+"""Layers more that stay in float32 each time that it fails again."""
 LEAST_QUANTISED: Final = 0.5
 """Share of the multiply-adds below which a graph is not worth the name INT8."""
 LARGEST_MODEL: Final = 27_000_000
@@ -133,25 +133,33 @@ class Lowering:
         return self._file("fp16", content, parity, list(kept.values()))
 
     def _int8(self) -> GraphFile:
-        layers = self._layers
         with Quantiser(self._model, (batch.inputs for batch in self._calibration)) as quantiser:
-            ranked: list[str] = []
-            costs = arithmetic(self._model, self._calibration[0].inputs)
-            kept = 0
-            while True:
-                names = ranked[:kept]
-                content = quantiser.quantised({node for name in names for node in layers[name]})
-                parity = judge(content, self._expected, "int8")
-                logger.info("int8 with %d of %d layers kept in fp32: %s", kept, len(layers), limits_line(parity))
-                if within(parity):
-                    break
-                ranked, kept = ranked or self._ranked(quantiser, costs), max(FIRST_KEPT, 2 * kept)
-                left = sum(costs[name] for name in ranked[kept:]) / sum(costs.values())
-                if left < LEAST_QUANTISED:
-                    break
+            names, content, parity = self._mixed(quantiser)
         self._check(parity, "int8", names)
         used = [batch.case for batch in self._calibration]
         return self._file("int8", content, parity, names, used)
+
+    def _mixed(self, quantiser: Quantiser) -> tuple[list[str], bytes, Parity]:
+        """Return layers kept in float32, graph and figures: the first graph that passes, else the last one tried.
+
+        First everything is quantised, then weighted layers alone, then ever fewer of these.
+        """
+        layers, ranked, names = self._layers, list[str](), list[str]()
+        costs = arithmetic(self._model, self._calibration[0].inputs)
+        content = quantiser.quantised()
+        parity = judge(content, self._expected, "int8")
+        logger.info("int8 in all and between layers: %s", limits_line(parity))
+        for kept in range(0, len(layers), MORE_KEPT):
+            if within(parity):
+                break
+            ranked = ranked or (self._ranked(quantiser, costs) if kept else [])
+            if kept and sum(costs[name] for name in ranked[kept:]) < LEAST_QUANTISED * sum(costs.values()):
+                break
+            names = ranked[:kept]
+            content = quantiser.quantised({node for name in names for node in layers[name]}, between=False)
+            parity = judge(content, self._expected, "int8")
+            logger.info("int8 in layers alone, %d of %d in fp32: %s", kept, len(layers), limits_line(parity))
+        return names, content, parity
 
     def _ranked(self, quantiser: Quantiser, costs: Mapping[str, int]) -> list[str]:
         """Return the layers, that first which alone changes the answers most for each multiply-add that it saves."""
@@ -160,7 +168,7 @@ class Lowering:
         wanted = _answers(self._model.SerializeToString(), some)
         errors = {}
         for name, nodes in self._layers.items():
-            given = _answers(quantiser.quantised(every - set(nodes)), some)
+            given = _answers(quantiser.quantised(every - set(nodes), between=False), some)
             errors[name] = self._error(wanted, given)
             logger.info("int8 in %s alone: error %.3g, multiply-adds %.3g", name, errors[name], costs[name])
         return sorted(costs, key=lambda name: -errors[name] / costs[name])
