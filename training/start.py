@@ -32,7 +32,7 @@ class Start(Part):
     )
     learns: Literal["frozen", "lora", "full"] = Field("full", description="What of the encoder learns.")
     rank: int = Field(8, ge=1, le=4096, description="Rank of the updates (LoRA).")
-    alpha: float = Field(16.0, gt=0, description="Their scale is alpha over rank (Hu et al. 2022, section 4.1).")
+    alpha: int = Field(16, ge=1, description="Their scale is alpha over rank (Hu et al. 2022, section 4.1).")
     targets: tuple[str, ...] = Field(
         ("q_proj", "k_proj", "v_proj", "o_proj"),
         min_length=1,

@@ -92,14 +92,16 @@ def changed(values: FloatArray, kinds: tuple[Kind, ...], changes: Changes, rando
         Where to draw from.
     """
     out = values.copy()
-    for kind, change in (
-        ("backscatter", lambda part: _backscatter(part, changes.backscatter, random)),
-        ("phase", lambda part: _phase(part, changes.phase, random)),
-        ("reflectance", lambda part: _reflectance(part, changes.reflectance, random)),
-    ):
+    for kind in ("backscatter", "phase", "reflectance"):
         at = [index for index, each in enumerate(kinds) if each == kind]
-        if at:
-            out[at] = change(values[at])
+        if not at:
+            continue
+        if kind == "backscatter":
+            out[at] = _backscatter(values[at], changes.backscatter, random)
+        elif kind == "phase":
+            out[at] = _phase(values[at], changes.phase, random)
+        else:
+            out[at] = _reflectance(values[at], changes.reflectance, random)
     return out
 
 

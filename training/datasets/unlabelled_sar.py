@@ -104,4 +104,5 @@ def read_band(path: Path) -> NDArray[np.float32]:
     with open_raster(path) as raster:
         if raster.count != 1:
             raise UsageError(f"{path} with {raster.count} bands", "one band a file", "check the data set")
-        return raster.read(raster.grid.window)[0]
+        values: NDArray[np.float32] = raster.read(raster.grid.window)[0]
+    return values

@@ -13,7 +13,7 @@ from torch import Tensor
 from tocsin.errors import ModelInvalidError
 from training.networks.encoders import Encoder, EncoderConfig
 
-TODO = "pass a folder that holds config.json and model.safetensors of an image encoder"
+ADVICE = "pass a folder that holds config.json and model.safetensors of an image encoder"
 
 
 class LocalEncoder(Encoder):
@@ -63,7 +63,8 @@ class LocalEncoder(Encoder):
         import torch
 
         with torch.inference_mode():
-            return self.eval()(torch.zeros(1, channels, chip_px, chip_px))
+            maps: list[Tensor] = self.eval()(torch.zeros(1, channels, chip_px, chip_px))
+        return maps
 
 
 def read_config(folder: str) -> dict[str, Any]:
@@ -78,9 +79,9 @@ def read_config(folder: str) -> dict[str, Any]:
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelInvalidError(f"{path} ({error})", "config.json of transformers", TODO) from error
+        raise ModelInvalidError(f"{path} ({error})", "config.json of transformers", ADVICE) from error
     if not isinstance(said, dict) or "model_type" not in said:
-        raise ModelInvalidError(f"{path} without a model_type", "config.json of transformers", TODO)
+        raise ModelInvalidError(f"{path} without a model_type", "config.json of transformers", ADVICE)
     return said
 
 
@@ -91,10 +92,10 @@ def _body(described: dict[str, Any], folder: str | None) -> Any:  # noqa: ANN401
     try:
         settings = AutoConfig.for_model(**described, attn_implementation="eager")
         if folder is None:
-            return AutoModel.from_config(settings)
+            return AutoModel.from_config(settings)  # type: ignore[no-untyped-call]
         if not any(Path(folder).glob("*.safetensors")):
             raise ModelInvalidError(
-                f"{folder} without safetensors", "weights that run no code when they are read", TODO
+                f"{folder} without safetensors", "weights that run no code when they are read", ADVICE
             )
         # Code of a folder is never run, and nothing is asked of the network.
         return AutoModel.from_pretrained(
@@ -104,7 +105,7 @@ def _body(described: dict[str, Any], folder: str | None) -> Any:  # noqa: ANN401
         if isinstance(error, ModelInvalidError):
             raise
         raise ModelInvalidError(
-            f"{folder or 'a written down config.json'} ({error})", "an image encoder", TODO
+            f"{folder or 'a written down config.json'} ({error})", "an image encoder", ADVICE
         ) from error
 
 

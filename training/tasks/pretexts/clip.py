@@ -57,4 +57,4 @@ class Clip(Pretext):
         return Judgement(total, placed[first][seen])
 
     def _parted(self, raw: Tensor) -> tuple[Tensor, ...]:
-        return raw.split([len(self.taught(name).bands) for name in self.encoders], dim=1)
+        return torch.split(raw, [len(self.taught(name).bands) for name in self.encoders], dim=1)

@@ -42,7 +42,7 @@ class Dino(Pretext):
         self.head = DinoHead(self.encoder.width, settings)
         self.teacher, self.teacher_head = copy.deepcopy(self.encoder), copy.deepcopy(self.head)
         for parameter in (*self.teacher.parameters(), *self.teacher_head.parameters()):
-            parameter.requires_grad_(requires_grad=False)
+            parameter.requires_grad = False
         self.register_buffer("centre", torch.zeros(settings.outputs))
         self.register_buffer("share", torch.zeros(()))
 
@@ -73,8 +73,8 @@ class Dino(Pretext):
             for mean, follows in pairs:
                 for old, new in zip(mean.parameters(), follows.parameters(), strict=True):
                     old.lerp_(new, 1 - kept)
-                for old, new in zip(mean.buffers(), follows.buffers(), strict=True):
-                    old.copy_(new)
+                for kept_buffer, buffer in zip(mean.buffers(), follows.buffers(), strict=True):
+                    kept_buffer.copy_(buffer)
 
     def taught(self, modality: str) -> BandEncoder:
         """Return the teacher."""
