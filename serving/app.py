@@ -1,7 +1,8 @@
 """The application: one plain ASGI app that takes every path, whatever serves it."""
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -12,8 +13,8 @@ from starlette.routing import Route
 
 from serving.border import Border, no_route, refused
 from serving.forms import HAZARDS
+from serving.gate import checks
 from serving.gate.access import Access, SafeHeaders
-from serving.gate.checks import kept_ready
 from serving.job_routes import get_product, list_jobs, one_job
 from serving.jobs import Jobs
 from serving.jobs.supervisor import Supervisor
@@ -69,21 +70,38 @@ def _routes() -> list[Route]:
 def _lifespan(settings: ServiceSettings, metrics: Metrics, tracing: Tracing) -> Lifespan:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
-        with ExitStack() as stack:
+        async with AsyncExitStack() as stack:
             stack.callback(tracing.close)
             jobs = stack.enter_context(Jobs(settings))
             stack.enter_context(Supervisor(settings))
             canary = ModelCanary(_served(settings), _as_scored(settings))
             stack.callback(canary.close)
-            readiness = Readiness({"model": canary, "workers": jobs.check_workers}, metrics=metrics)
+            inspection = await stack.enter_async_context(_kept(checks.keep_ready()))
+            parts = {"model": canary, "workers": jobs.check_workers, "files": inspection}
+            readiness = Readiness(parts, metrics=metrics)
             stack.callback(readiness.close)
             metrics.watch_queue(jobs.counts, settings.queue_length)
             jobs.on_end(metrics.job_ended)
             app.state.service = Service(settings, jobs, metrics, readiness)
-            async with kept_ready():
-                yield
+            yield
 
     return lifespan
+
+
+@asynccontextmanager
+async def _kept(endless: Coroutine[None, None, None]) -> AsyncGenerator[Callable[[], None]]:
+    """Keep a coroutine going during the block, and lend a check that raises what it ended with."""
+    task = asyncio.create_task(endless)
+
+    def check() -> None:
+        if task.done() and (error := task.exception()) is not None:
+            raise error
+
+    try:
+        yield check
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 def _as_scored(settings: ServiceSettings) -> ScoringOptions:

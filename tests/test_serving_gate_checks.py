@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from anyio import BrokenWorkerProcess, Event, to_process
+from anyio import BrokenWorkerProcess, to_process
 from gate_stand_ins import run, settings
 
 from serving.gate import checks
@@ -313,27 +313,22 @@ def test_file_that_takes_too_long_is_given_up(inspected, tmp_path, monkeypatch):
     assert caught.value.code == "deadline_exceeded"
 
 
-def test_process_is_kept_at_hand(monkeypatch, caplog):
-    """A process is there before the first file, is asked again and again, and one that cannot start is said."""
-    asked, enough = [], Event()
+def test_process_is_kept_at_hand(monkeypatch):
+    """A process is there before the first file, and is asked again and again; three failures in a row are said."""
+    asked = []
 
     async def ask(function, **_):
         asked.append(function)
-        if len(asked) == 2:
+        if len(asked) in {1, 2} or len(asked) > 5:
             message = "no room"
             raise BrokenWorkerProcess(message)
-        if len(asked) == 3:
-            enough.set()
-
-    async def serve():
-        async with checks.kept_ready():
-            await enough.wait()
 
     monkeypatch.setattr(checks.to_process, "run_sync", ask)
     monkeypatch.setattr(checks, "IDLE_S", 0)
-    run(serve)
-    assert asked[:3] == [checks.prepare] * 3
-    assert "no room" in caplog.text
+    with pytest.raises(TocsinError, match="no room") as caught:
+        run(checks.keep_ready)
+    assert caught.value.code == "runtime_unavailable"
+    assert asked == [checks.prepare] * 8
     checks.prepare()
 
 

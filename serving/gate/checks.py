@@ -5,14 +5,11 @@ header promises; only what passes is opened by GDAL, and by the drivers GTiff an
 bounded memory, is killed when it takes too long, and takes nobody with it when a file ends it.
 """
 
-import asyncio
 import json
-import logging
 import resource
 import shutil
 import struct
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +22,7 @@ from serving.settings import ServiceSettings
 from tocsin.errors import (
     DeadlineExceededError,
     NotARasterError,
+    RuntimeUnavailableError,
     TooLargeError,
     TruncatedError,
 )
@@ -69,10 +67,12 @@ PICTURES: Final = frozenset({"interferogram"})
 IDLE_S: Final = 120.0
 """How often an idle process is asked, which anyio would end after five minutes."""
 
+MOST_STARTS: Final = 3
+"""Starts that may fail in a row: a machine under load may take too long for one."""
+
 PROCESSES = CapacityLimiter(2)
 """Processes that look at files at a time; they are kept, with the models' manifests read."""
 
-logger = logging.getLogger("tocsin.service")
 _scorer: Any = None
 
 
@@ -132,25 +132,28 @@ async def inspect(
     return planned
 
 
-@asynccontextmanager
-async def kept_ready() -> AsyncGenerator[None]:
-    """Keep a process that looks at files at hand within the block: to start one takes seconds."""
-    task = asyncio.create_task(_keep_ready())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+async def keep_ready() -> None:
+    """Keep a process that looks at files at hand, as long as this is awaited: to start one takes seconds.
 
-
-async def _keep_ready() -> None:
+    Raises
+    ------
+    RuntimeUnavailableError
+        None can be started, several times in a row; no file is to blame.
+    """
+    failed = 0
     while True:
         try:
             await to_process.run_sync(prepare, cancellable=True, limiter=PROCESSES)
+            failed = 0
         except BrokenWorkerProcess as error:
-            logger.error("no process that looks at files can be started, so that every request is refused: %s", error)  # noqa: TRY400 - said, not a defect
-        await sleep(IDLE_S)
+            failed += 1
+            if failed == MOST_STARTS:
+                raise RuntimeUnavailableError(
+                    f"a service that cannot start processes ({error})",
+                    "a main module that may be imported, and room for a process",
+                    "start it with tocsin serve",
+                ) from error
+        await sleep(0 if failed else IDLE_S)
 
 
 def prepare() -> None:
