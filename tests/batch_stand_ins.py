@@ -100,6 +100,10 @@ class Inline:
     def __init__(self):
         self.orders = []
 
+    def nthreads(self):
+        """Return one worker of one thread."""
+        return {"inline": 1}
+
     def submit(self, task, order, **_):
         """Run a task."""
         self.orders.append(order)
@@ -135,5 +139,5 @@ def dispatch(task, journal, target, **retry):
     """Return a dispatch with one place on a stand-in for a client, and that client."""
     client = Inline()
     settings = BatchSettings(manifest="m.csv", out="out", retry=RetrySettings(**({"delay_s": 0} | retry)))
-    means = Means(Cluster(client, "", own=True, _threads=1), journal, target, Told())
+    means = Means(Cluster(client, ""), journal, target, Told())
     return Dispatch(settings, ScoringOptions(), {"flood": KEY}, means, task), client

@@ -85,7 +85,7 @@ def killed(process, out, more):
 def timeless(value):
     """Return a JSON document without what says when and how long it was scored."""
     if isinstance(value, dict):
-        gone = {"seconds", "started", "created", "end_datetime", "attempts"}
+        gone = {"seconds", "started", "created", "end_datetime", "temporal", "attempts"}
         return {key: timeless(each) for key, each in value.items() if key not in gone}
     return [timeless(each) for each in value] if isinstance(value, list) else value
 

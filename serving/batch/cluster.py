@@ -19,7 +19,7 @@ from tocsin.scoring_job import ScoringOptions
 CONNECT_S: Final = 10.0
 """How long a scheduler may take to answer."""
 COUNTED_S: Final = 2.0
-"""How often the workers of a cluster that exists are counted: they come and go."""
+"""How often workers are counted: they come and go."""
 LOCAL: Final[dict[str, Any]] = {
     # A worker dies under one scene at a time here, so that whose fault it was is known: handing over is ours.
     "distributed.scheduler.allowed-failures": 0,
@@ -42,23 +42,24 @@ class Cluster:
         Of Dask.
     dashboard
         Address of its dashboard.
-    own
-        Whether it was started here: then a death of a worker is told at once.
     """
 
     client: Client
     dashboard: str
-    own: bool
     _threads: int = 0
     _counted_at: float = field(default=-1e9)
 
     def places(self) -> int:
         """Return how many scenes it scores at a time; one while no worker is there, which makes one come."""
         now = time.monotonic()
-        if not self._threads or (not self.own and now - self._counted_at > COUNTED_S):
+        if now - self._counted_at > COUNTED_S:
             self._threads = sum(self.client.nthreads().values())
             self._counted_at = now
         return max(1, self._threads)
+
+    def recount(self) -> None:
+        """Count the workers anew before the next scene: one died, and until it is back no two scenes share another."""
+        self._counted_at = -1e9
 
 
 def shared_options(settings: BatchSettings) -> ScoringOptions:
@@ -105,8 +106,8 @@ def _local(settings: BatchSettings) -> Generator[Cluster]:
         ) as cluster,
         Client(cluster) as client,
     ):
-        client.register_plugin(WarmScorer())
-        yield Cluster(client, str(cluster.dashboard_link), own=True)
+        client.register_plugin(WarmScorer(deaf=True))
+        yield Cluster(client, str(cluster.dashboard_link))
 
 
 @contextmanager
@@ -121,4 +122,4 @@ def _existing(scheduler: str) -> Generator[Cluster]:
         ) from error
     with client:
         client.register_plugin(WarmScorer())
-        yield Cluster(client, str(client.dashboard_link), own=False)
+        yield Cluster(client, str(client.dashboard_link))

@@ -148,6 +148,10 @@ class Dispatch:
             order, attempts = self._out.pop(future)
             outcome = self._outcome(future, order)
             future.release()
+            if outcome is None:
+                heapq.heappush(self._delayed, (time.monotonic(), self._number(), order.scene, attempts))
+                self._fill(waiting)
+                continue
             again = attempts.again(outcome.code, self.settings.retry) if outcome.state == "failed" else None
             if again is not None:
                 tried, delay = again
@@ -184,16 +188,19 @@ class Dispatch:
         self._numbers += 1
         return self._numbers
 
-    def _outcome(self, future: "Future[Outcome]", order: Order) -> Outcome:
+    def _outcome(self, future: "Future[Outcome]", order: Order) -> Outcome | None:
+        """Return what a worker answered, or what its silence means; None when an answer was lost on its way."""
         error: BaseException | None = None
         try:
             if future.status == "finished":
                 return future.result()
             error = future.exception() if future.status == "error" else None
-        except KilledWorker as lost:
-            # The worker died under its next scene before this answer was fetched.
-            error = lost
+        except KilledWorker:
+            # The worker died under its next scene before this answer was fetched: no fault of this one.
+            self.means.cluster.recount()
+            return None
         if isinstance(error, KilledWorker):
+            self.means.cluster.recount()
             message = f"given {order.scene.id}, whose worker died {order.attempt} times; expected a scene that "
             message += "workers survive; do this: give them more memory (--memory, --workers), or look at the scene"
             return failed(order, None, SceneError(code=LOST, message=message), 0.0)
@@ -211,7 +218,8 @@ class Dispatch:
         journal, scene = self.means.journal, order.scene
         if outcome.line:
             journal.append(Entry.model_validate_json(outcome.line))
-            self.means.target.forget_receipt(order.folder)
+        # Also of a scene that is kept: a kill may have come between its line and this.
+        self.means.target.forget_receipt(order.folder)
         if outcome.state == "done":
             count.done += 1
         elif outcome.state == "failed" or order.code is not None:

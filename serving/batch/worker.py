@@ -5,6 +5,7 @@ Whatever fails comes back as an answer and never as an exception: this is the bo
 
 import json
 import logging
+import signal
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -88,26 +89,44 @@ class Outcome:
 
 
 class WarmScorer(WorkerPlugin):
-    """Keeps a `Scorer` for each thread of a worker, so that a model is loaded once."""
+    """Keeps a `Scorer` for each thread of a worker, so that a model is loaded once.
+
+    Parameters
+    ----------
+    deaf
+        Leave Ctrl-C to the process that started the workers: a terminal sends it to all of them.
+    """
 
     name = PLUGIN
+
+    def __init__(self, *, deaf: bool = False) -> None:
+        self._deaf = deaf
 
     def setup(self, worker: Worker) -> None:
         """Begin; models are loaded by the first scene that needs them."""
         del worker
+        if self._deaf and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         self.hashes = Hashes()
         self._own = threading.local()
         self._all: list[Scorer] = []
+        self._busy: set[str] = set()
 
     def teardown(self, worker: Worker) -> None:
-        """Close every scorer."""
+        """Close every scorer, unless one is in use: who stops a worker in the middle of a scene ends its process."""
         del worker
-        while self._all:
+        while self._all and not self._busy:
             self._all.pop().close()
 
-    @property
-    def scorer(self) -> Scorer:
-        """The scorer of this thread."""
+    def carry_out(self, order: Order) -> Outcome:
+        """Do one order with the scorer of this thread."""
+        self._busy.add(order.folder)
+        try:
+            return carry_out(order, self._scorer(), self.hashes)
+        finally:
+            self._busy.discard(order.folder)
+
+    def _scorer(self) -> Scorer:
         found: Scorer | None = getattr(self._own, "scorer", None)
         if found is None:
             found = self._own.scorer = Scorer()
@@ -135,7 +154,7 @@ def score_scene(order: Order) -> Outcome:
     """Do one order on the worker that this runs on."""
     plugin = get_worker().plugins[PLUGIN]
     assert isinstance(plugin, WarmScorer)
-    return carry_out(order, plugin.scorer, plugin.hashes)
+    return plugin.carry_out(order)
 
 
 def carry_out(order: Order, scorer: Scorer, hashes: Hashes) -> Outcome:
