@@ -10,6 +10,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
+from email import message_from_bytes
 from importlib import metadata
 from pathlib import Path
 
@@ -47,7 +49,7 @@ def build(folder: Path) -> Path:
     context, home = folder / "context", folder / "home"
     wheel = build_wheel(folder / "sources", context / "wheels")
     shutil.copy(ROOT / "deploy/bento_service.py", context)
-    lines = [f"./wheels/{wheel.name}", *requirements(EXTRAS)]
+    lines = [f"./wheels/{wheel.name}", *requirements(wheel)]
     (context / "requirements.txt").write_text("\n".join(lines) + "\n")
     on_gpu = [line.replace(f"{NO_GPU}==", f"{GPU}==") for line in lines]
     (context / "requirements-gpu.txt").write_text("\n".join(on_gpu) + "\n")
@@ -78,27 +80,35 @@ def build_wheel(copy: Path, out: Path) -> Path:
     return next(out.glob("*.whl"))
 
 
-def requirements(extras: tuple[str, ...]) -> list[str]:
-    """Return every package that the wheel needs with these extras, each in the version of constraints.txt."""
+def requirements(wheel: Path) -> list[str]:
+    """Return every package that the wheel needs to serve, each in the version of constraints.txt."""
     rows = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = dict(row.split("==") for row in rows if row and not row.startswith("#"))
-    return [f"{name}=={pins[name]}" for name in sorted(needed(extras))]
+    return [f"{name}=={pins[name]}" for name in sorted(needed(wheel))]
 
 
-def needed(extras: tuple[str, ...]) -> set[str]:
-    """Return the names of what tocsin needs with these extras, and of what that needs, as installed here."""
-    found: set[tuple[str, frozenset[str]]] = set()
-    waiting = [("tocsin", frozenset(extras))]
+def needed(wheel: Path) -> set[str]:
+    """Return the names of what the wheel needs, as it says itself, and of what that needs, as installed here."""
+    with zipfile.ZipFile(wheel) as opened:
+        (name,) = (name for name in opened.namelist() if name.endswith(".dist-info/METADATA"))
+        said = message_from_bytes(opened.read(name)).get_all("Requires-Dist") or []
+    found = set[tuple[str, frozenset[str]]]()
+    waiting = wanted_of(said, frozenset(EXTRAS))
     while waiting:
-        name, wanted = waiting.pop()
-        for text in metadata.requires(name) or ():
-            need = Requirement(text)
-            chosen = [need.marker.evaluate({"extra": extra}) for extra in (*wanted, "")] if need.marker else [True]
-            key = (canonicalize_name(need.name), frozenset(need.extras))
-            if any(chosen) and key not in found:
-                found.add(key)
-                waiting.append(key)
+        need = waiting.pop()
+        if need not in found:
+            found.add(need)
+            waiting |= wanted_of(metadata.requires(need[0]) or [], need[1])
     return {name for name, _ in found}
+
+
+def wanted_of(requires: list[str], extras: frozenset[str]) -> set[tuple[str, frozenset[str]]]:
+    """Return those requirements, by name and extras, whose markers hold here with these extras."""
+    needs = [Requirement(text) for text in requires]
+    held = [
+        need for need in needs if need.marker is None or any(need.marker.evaluate({"extra": e}) for e in (*extras, ""))
+    ]
+    return {(canonicalize_name(need.name), frozenset(need.extras)) for need in held}
 
 
 if __name__ == "__main__":
