@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 CHIP = 64
-ENDS_WITHIN_S = 60
+ENDS_WITHIN_S = 120
 """How long a loaded machine may take for what takes a second on a quiet one."""
 
 
@@ -32,6 +32,7 @@ def settings_of(state, models, **named):
     from serving.settings import ServiceSettings
 
     own = {"threads": 1, "sync_wait_s": ENDS_WITHIN_S, "token_requests_per_minute": 100_000}
+    own["inspect_timeout_s"] = ENDS_WITHIN_S
     return ServiceSettings(state=state, model_repository=models, **{**own, **named})
 
 

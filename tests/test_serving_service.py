@@ -27,7 +27,8 @@ LONG_S = 4 * ENDS_WITHIN_S
 def environment(state, **named):
     """Return the environment of a service: ours, without our settings."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("TOCSIN_", "BENTOML_"))}
-    return {**own, "TOCSIN_STATE": str(state), **named}
+    patience = {"TOCSIN_INSPECT_TIMEOUT_S": str(LONG_S), "TOCSIN_SYNC_WAIT_S": str(LONG_S)}
+    return {**own, **patience, "TOCSIN_STATE": str(state), **named}
 
 
 def processes_of(state):
