@@ -77,7 +77,7 @@ def _lifespan(settings: ServiceSettings, metrics: Metrics, tracing: Tracing) -> 
             canary = ModelCanary(_served(settings), _as_scored(settings))
             stack.callback(canary.close)
             inspection = await stack.enter_async_context(_kept(checks.keep_ready()))
-            parts = {"model": canary, "workers": jobs.check_workers, "files": inspection}
+            parts: dict[str, Callable[[], None]] = {"model": canary, "workers": jobs.check_workers, "files": inspection}
             readiness = Readiness(parts, metrics=metrics)
             stack.callback(readiness.close)
             metrics.watch_queue(jobs.counts, settings.queue_length)
