@@ -152,6 +152,32 @@ def test_opera_folders_and_pairs_of_files(stack, tmp_path, write_raster):
     assert (len(scene.files), codes(scene)) == (4, [])
 
 
+@pytest.fixture
+def lone(tmp_path, write_raster):
+    """Return a function that writes a file of one polarisation."""
+
+    def write(name):
+        return str(write_raster(tmp_path / name, np.full((1, 40, 50), -15.0, np.float32)))
+
+    return write
+
+
+def test_one_polarisation_is_enough(stack, lone):
+    """Stacks of VH alone are scored, with VV missing, and the result says so."""
+    scene = opened(stack, pre=(lone("a_VH.tif"),), post=(lone("b_VH.tif"),))
+    given = scene.read(Window(0, 0, 40, 50))
+    assert np.isnan(given.pre[:, 0]).all()
+    assert (given.post[0, 1] == -15).all()
+    assert "VV is missing in 2 of 2" in next(each.message for each in scene.warnings if each.code == "band_missing")
+
+
+def test_nothing_in_common_is_refused(stack, lone):
+    """VH before and VV after show no change of either."""
+    with pytest.raises(WrongBandsError) as caught:
+        opened(stack, pre=(lone("a_VH.tif"),), post=(lone("b_VV.tif"),))
+    assert "VH before and VV after" in str(caught.value)
+
+
 def test_other_grids_are_brought_onto_the_first(stack, acquire):
     """All acquisitions lie on the grid of the first post-event one; what is not covered is NaN, and it is said."""
     post = [acquire("post.tif", POST[0]), acquire("east.tif", POST[1], left=5e5 + 300)]

@@ -264,3 +264,24 @@ def test_real_scenes_are_judged_right(data, sen1floods11):
         if "Paraguay_34417" not in str(spec):
             with pytest.raises(WrongUnitsError):
                 open_backscatter(spec, "linear" if right == "db" else "db")
+
+
+@pytest.mark.parametrize(("name", "described"), [("scene_VH_cropped.tif", None), ("scene.tif", ("gamma0_vh",))])
+def test_one_band_is_taken_where_it_may_be(tmp_path, power, name, described):
+    """A lone polarisation keeps its place, the other is NaN; nobody gets it without asking."""
+    path = write(tmp_path / name, power[1:], described)
+    with open_backscatter(path, "linear", one_band=True) as scene:
+        values = scene.read(scene.grid.window)
+        assert scene.missing == ("VV",)
+    assert np.isnan(values[0]).all()
+    assert np.allclose(values[1], 10 * np.log10(power[1]), atol=1e-4)
+    with pytest.raises(WrongBandsError):
+        open_backscatter(path, "linear")
+
+
+def test_a_lone_band_without_a_name_is_refused(tmp_path, db, power):
+    """Which polarisation it is, is never guessed; and its unit is judged as that of two."""
+    with pytest.raises(WrongBandsError):
+        open_backscatter(write(tmp_path / "scene.tif", db[:1]), one_band=True)
+    with pytest.raises(WrongUnitsError):
+        open_backscatter(write(tmp_path / "scene_VV.tif", power[:1]), one_band=True)

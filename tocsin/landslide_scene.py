@@ -6,6 +6,7 @@ sides of the event and nowhere else. The model runs on pixels of about
 three acquisitions on a side, or one does not reach, the model sees NaN: none is ever repeated to fill a place.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -192,12 +193,14 @@ def open_landslide_scene(
     TocsinError
         Its children for bad input: hostile, of the wrong kind, elsewhere, or in the wrong order of time.
     """
-    post = [stack.enter_context(open_backscatter(href, inputs.units)) for href in inputs.post]
-    pre = [stack.enter_context(open_backscatter(href, inputs.units)) for href in inputs.pre]
+    post, pre = (
+        [stack.enter_context(open_backscatter(href, inputs.units, one_band=True)) for href in side]
+        for side in (inputs.post, inputs.pre)
+    )
     grid = post[0].grid
     files: list[InputSource] = [file for each in (*post, *pre) for file in each.files]
     pre_acquired, post_acquired, said = _times(pre, post, when)
-    said |= _looks(pre, post)
+    said |= _missing(pre, post) | _looks(pre, post)
     model_grid = model_grid_of(grid, manifest.gsd_m, GSD_M)
     dem, heights, of_dem = _open_dem(stack, inputs.dem, (model_grid, grid), files)
     area = None if aoi is None else open_area(stack, aoi, grid)
@@ -267,6 +270,28 @@ def _times(
             f"acquisition times are in no tag or file name of {', '.join(unknown)}: their order was taken as given"
         )
     return before, after, said
+
+
+def _missing(pre: list[Backscatter], post: list[Backscatter]) -> dict[str, str]:
+    """Say which polarisations are missing where; a change needs the same one on both sides.
+
+    Raises
+    ------
+    WrongBandsError
+        No polarisation is on both sides.
+    """
+    before, after = ({name for each in side for name in BANDS if name not in each.missing} for side in (pre, post))
+    if not before & after:
+        raise WrongBandsError(
+            f"{', '.join(sorted(before))} before and {', '.join(sorted(after))} after",
+            "a polarisation that is on both sides",
+            "pass acquisitions of the same polarisations",
+        )
+    lacking = Counter(name for each in (*pre, *post) for name in each.missing)
+    if not lacking:
+        return {}
+    said = " and ".join(f"{name} is missing in {lacking[name]}" for name in BANDS if lacking[name])
+    return {"band_missing": f"{said} of {len(pre) + len(post)} acquisitions: judged by what there is, and less certain"}
 
 
 def _looks(pre: list[Backscatter], post: list[Backscatter]) -> dict[str, str]:

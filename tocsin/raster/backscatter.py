@@ -35,14 +35,17 @@ class Backscatter(ClosingSource):
         Unit of the files; what is read is dB.
     scene_id
         Name of the scene, from the file or folder name without the polarisation.
+    missing
+        Polarisations that no file holds; they are NaN.
     """
 
-    def __init__(self, href: str, scene_id: str, bands: tuple[Band, Band], units: Units) -> None:
+    def __init__(self, href: str, scene_id: str, bands: tuple[Band | None, Band | None], units: Units) -> None:
         self.href = href
         self.scene_id = scene_id
         self.units = units
         self._bands = bands
-        self.files: tuple[Raster, ...] = tuple(dict.fromkeys(raster for raster, _ in bands))
+        self.missing = tuple(name for name, band in zip(POLARISATIONS, bands, strict=True) if band is None)
+        self.files: tuple[Raster, ...] = tuple(dict.fromkeys(band[0] for band in bands if band is not None))
         self.grid: Grid = self.files[0].grid
         self._judged = [False, False]
         self._judge_by_sample()
@@ -77,10 +80,11 @@ class Backscatter(ClosingSource):
             file.close()
 
     def _stored(self, window: Window) -> BandArray:
-        (first, vv), (second, vh) = self._bands
-        if first is second:
-            return first.read(window, (vv, vh))
-        return np.concatenate([first.read(window, (vv,)), second.read(window, (vh,))])
+        first, second = self._bands
+        if first is not None and second is not None and first[0] is second[0]:
+            return first[0].read(window, (first[1], second[1]))
+        nothing = np.full((1, *window.shape), np.nan, dtype=np.float32)
+        return np.concatenate([nothing if band is None else band[0].read(window, (band[1],)) for band in self._bands])
 
     def _judge(self, stored: BandArray) -> None:
         for index, polarisation in enumerate(POLARISATIONS):
@@ -93,7 +97,9 @@ class Backscatter(ClosingSource):
         self._judge(np.concatenate([self._stored(window).reshape(2, -1) for window in windows], axis=1))
 
 
-def open_backscatter(spec: str | Path, units: Units = "db", limits: Limits | None = None) -> Backscatter:
+def open_backscatter(
+    spec: str | Path, units: Units = "db", limits: Limits | None = None, *, one_band: bool = False
+) -> Backscatter:
     """Open an acquisition given as one file, a folder or two files.
 
     Parameters
@@ -105,6 +111,8 @@ def open_backscatter(spec: str | Path, units: Units = "db", limits: Limits | Non
         Unit of the files: ``db`` or ``linear`` power.
     limits
         Largest raster accepted.
+    one_band
+        Take a file of a single band as well, if its description or name says which polarisation it is.
 
     Raises
     ------
@@ -125,8 +133,8 @@ def open_backscatter(spec: str | Path, units: Units = "db", limits: Limits | Non
         folder = locate(href)
         check_name(folder.name, units)
         files = [_find_in(folder, href, polarisation) for polarisation in POLARISATIONS]
-        return _open(href, folder.name, files, units, limits)
-    return _open(href, acquisition_name(href), [Path(path) for path in paths], units, limits)
+        return _open(href, folder.name, files, (units, limits))
+    return _open(href, acquisition_name(href), [Path(path) for path in paths], (units, limits), one_band=one_band)
 
 
 def acquisition_name(spec: str) -> str:
@@ -152,13 +160,20 @@ def acquisition_files(spec: str | Path) -> tuple[Path, ...]:
     return tuple(located)
 
 
-def _open(href: str, scene_id: str, paths: list[Path], units: Units, limits: Limits | None) -> Backscatter:
+def _open(
+    href: str, scene_id: str, paths: list[Path], how: tuple[Units, Limits | None], *, one_band: bool = False
+) -> Backscatter:
+    units, limits = how
     rasters: list[Raster] = []
     try:
         for path in paths:
             check_name(path.name, units)
             rasters.append(open_raster(path, limits))
-        bands = _bands_of_one(rasters[0]) if len(rasters) == 1 else _bands_of_two(rasters[0], rasters[1])
+        bands: tuple[Band | None, Band | None]
+        if len(rasters) == 2:
+            bands = _bands_of_two(rasters[0], rasters[1])
+        else:
+            bands = (_one_band(rasters[0]) if one_band else None) or _bands_of_one(rasters[0])
         return Backscatter(href, scene_id, bands, units)
     except BaseException:
         for raster in rasters:
@@ -177,6 +192,14 @@ def _find_in(folder: Path, href: str, polarisation: str) -> Path:
             "pass the two files of one acquisition as 'VV.tif;VH.tif'",
         )
     return found[0]
+
+
+def _one_band(raster: Raster) -> tuple[Band | None, Band | None] | None:
+    """Return the only band of a file in its place beside a missing one; None when it is not one, or not named."""
+    if raster.count != 1:
+        return None
+    named = _polarisations(raster.descriptions[0]) or _polarisations(raster.path.stem)[-1:]
+    return {("VV",): ((raster, 0), None), ("VH",): (None, (raster, 0))}.get(tuple(named))
 
 
 def _bands_of_one(raster: Raster) -> tuple[Band, Band]:
