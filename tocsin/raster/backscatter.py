@@ -199,7 +199,9 @@ def _one_band(raster: Raster) -> tuple[Band | None, Band | None] | None:
     if raster.count != 1:
         return None
     named = _polarisations(raster.descriptions[0]) or _polarisations(raster.path.stem)[-1:]
-    return {("VV",): ((raster, 0), None), ("VH",): (None, (raster, 0))}.get(tuple(named))
+    if named == ["VV"]:
+        return (raster, 0), None
+    return (None, (raster, 0)) if named == ["VH"] else None
 
 
 def _bands_of_one(raster: Raster) -> tuple[Band, Band]:
