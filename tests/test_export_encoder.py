@@ -17,6 +17,7 @@ VIT = {"family": "vit", "widths": [16], "depths": [2], "heads": [2], "patch_px":
 CONFIG = NetworkConfig.model_validate({"family": "encoder", "encoder": VIT, "decoder_width": 8})
 
 
+@pytest.mark.slow
 def test_a_transformer_with_merged_updates_becomes_a_graph_of_free_size(checkpoint_facts):
     """Weights that low-rank updates were merged into give a graph that says at any size what torch says."""
     torch.manual_seed(4)
