@@ -60,7 +60,7 @@ def test_bento_can_become_an_image(bento: Path):
 
 
 def test_bento_scores_a_scene_from_its_own_folder(bento: Path, tmp_path: Path, chip_bytes: bytes):
-    """The unpacked bento, with the code and models of its wheel and no network, is ready and scores a scene."""
+    """The unpacked bento, with the code and models of its own wheel, is ready and scores a scene."""
     site = tmp_path / "site"
     (wheel,) = (bento / "src/wheels").glob("*.whl")
     zipfile.ZipFile(wheel).extractall(site)
