@@ -116,7 +116,7 @@ def test_bentoml_serves_the_same(tmp_path, small_models, chip_bytes):
 @pytest.mark.slow
 @pytest.mark.triton
 def test_serve_over_a_real_triton(tmp_path, triton_server, chip_bytes):
-    """With a Triton server behind it the service scores the same chip, and says what ran."""
+    """With a Triton server behind it a chip is scored, and so is one during which that server is killed."""
     pytest.importorskip("tritonclient.grpc", reason="needs the extra triton")
     # The service asks every model that it has: this server also holds models that are there to fail.
     models = tmp_path / "models"
@@ -128,6 +128,15 @@ def test_serve_over_a_real_triton(tmp_path, triton_server, chip_bytes):
         got = send(address, chip_bytes)
         assert got.status_code == 200, got.text
         assert got.json()["provenance"]["runtime"].startswith(("grpc", "triton"))
+        taken = send(address, chip_bytes, Prefer="respond-async")
+        os.kill(triton_server.server(), signal.SIGKILL)
+        assert taken.status_code == 202, taken.text
+        until = time.monotonic() + LONG_S
+        while (job := httpx.get(f"{address}/v1/jobs/{taken.json()['id']}").json())["state"] in {"queued", "running"}:
+            assert time.monotonic() < until, job
+            time.sleep(0.2)
+        assert job["state"] == "done", job
+        assert job["result"]["summary"] == got.json()["summary"]
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::"])  # noqa: S104 - what is refused
