@@ -14,7 +14,7 @@ from tocsin.cli.border import main
 
 SCENES = 24
 KILLS = 20
-MOST_S = 120
+MOST_S = 900
 PAUSES = random.Random(7)  # noqa: S311 - moments of kills, no secret
 
 
@@ -59,9 +59,21 @@ def command(archive, logistic_models):
     return words
 
 
-def started(command):
-    """Start a command in a process group of its own."""
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, text=True)
+@pytest.fixture
+def started():
+    """Return a function that starts a command in a process group of its own; none outlives the test."""
+    processes = []
+
+    def start(command):
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        processes.append(subprocess.Popen(command, start_new_session=True, **pipes))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
 
 
 def lines(out):
@@ -111,7 +123,7 @@ def results(out):
 
 
 @pytest.mark.slow
-def test_batch_that_was_killed_twenty_times_is_as_one_that_was_not(command, tmp_path):
+def test_batch_that_was_killed_twenty_times_is_as_one_that_was_not(command, started, tmp_path):
     """Files, rasters, polygons and the journal's results are those of an undisturbed run, and nothing is left over."""
     calm, hunted = tmp_path / "calm", tmp_path / "hunted"
     undisturbed = started(command(calm))
@@ -131,7 +143,7 @@ def test_batch_that_was_killed_twenty_times_is_as_one_that_was_not(command, tmp_
 
 
 @pytest.mark.slow
-def test_interrupt_ends_a_batch_with_its_journal_whole(command, tmp_path):
+def test_interrupt_ends_a_batch_with_its_journal_whole(command, started, tmp_path):
     """Ctrl-C in the terminal reaches every process: exit 6, no half product, and the next run goes on."""
     out = tmp_path / "out"
     process = started(command(out))
