@@ -122,7 +122,7 @@ def test_jobs_over_for_long_are_forgotten(jobs, job_store, job_folders, sweep, m
         jobs.get(old.id)
     assert not job_folders.job(old.id).exists()
     assert jobs.find("desk", "a") is None
-    assert [job.id for job in jobs.list()] == [waits.id, young.id]
+    assert {job.id for job in jobs.list()} == {waits.id, young.id}
 
 
 def test_uploads_that_became_no_job_are_removed(job_folders, sweep):
