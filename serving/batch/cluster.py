@@ -29,6 +29,8 @@ LOCAL: Final[dict[str, Any]] = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
     "distributed.worker.profile.enabled": False,
+    # Dask's own threshold gives memory back after every chip and faults it in for the next.
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
 }
 
 
