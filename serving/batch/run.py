@@ -146,6 +146,9 @@ class Dispatch:
                 self._fill(waiting)
                 continue
             order, attempts = self._out.pop(future)
+            if future.status == "finished":
+                # The next scene goes out before this answer is fetched and written down: workers never wait for us.
+                self._fill(waiting)
             outcome = self._outcome(future, order)
             future.release()
             if outcome is None:
@@ -156,7 +159,6 @@ class Dispatch:
             if again is not None:
                 tried, delay = again
                 heapq.heappush(self._delayed, (time.monotonic() + delay, self._number(), order.scene, tried))
-            # The next scene goes out before this one is written down: workers never wait for the disk.
             self._fill(waiting)
             if again is None:
                 self._note(order, outcome, count)
